@@ -1,0 +1,46 @@
+"""All tolerances of the test-suite, in one table, each with its reason. A test that needs another one adds a row here."""
+
+import torch
+
+# (rtol, atol) for comparing a result in that dtype with a float64 oracle.
+BY_DTYPE: dict[torch.dtype, tuple[float, float]] = {
+    torch.float64: (1e-10, 1e-12),  # a few hundred roundings of 1e-16
+    torch.float32: (2e-5, 2e-6),  # sums of up to a few thousand products
+    torch.float16: (2e-3, 2e-3),  # one rounding of 2**-11, values of order 1
+    torch.bfloat16: (1.6e-2, 1.6e-2),  # one rounding of 2**-8, values of order 1
+}
+
+# Named tolerances: name -> (rtol, atol).
+NAMED: dict[str, tuple[float, float]] = {
+    "exact": (0.0, 0.0),
+    "initial spread": (0.15, 0.0),  # of pixels drawn through 256 random output filters
+    "a step of 1e-9": (0.0, 1e-7),  # a change of 1e-9 in alpha, images of order 1
+    "penalty_float32": (1e-3, 1e-6),  # a penalty with autocast switched off, against float64
+    "penalty_low_precision": (1e-2, 1e-3),  # a penalty whose critic ran in bfloat16 or float16, against float64
+    "finite_difference": (1e-6, 1e-8),  # central differences of step 1e-6 in float64: 1e-10 of rounding, 1e-12 of cut
+    "random_moments": (0.0, 0.05),  # mean and standard deviation of some 4,000 draws, three standard errors
+    "float64_eps": (1e-7, 0.0),  # float64 against an identity that an eps of 1e-8 beside values of order 1 disturbs
+    "sample_moment": (0.02, 0.02),  # a second moment of more than 60,000 weakly dependent draws: over 3 standard errors
+    "sample_mean": (0.0, 0.02),  # a mean of more than 60,000 standard normal draws: 5 standard errors
+    "half_rounding": (2.0**-10, 0.0),  # one rounding to float16, relative; no absolute part, for values near 1e-4
+    "slerp_K26": (0.0, 1e-6),  # K26 of the known answers: lengths along the arc
+    "acos": (0.0, 1e-7),  # the oracle's arc cosine loses half of float64's digits near 0 and pi
+    "nearly_straight": (0.0, 1e-9),  # at an angle pi - d the arc amplifies float64's rounding by 1/d, d >= 1e-6
+    "std_of_20000": (2e-2, 0.0),  # a standard deviation from 20,000 samples: 4 standard errors of 1/sqrt(2 n)
+    "swd_scale": (1e-2, 0.0),  # K21 of the known answers: 30,000 samples, 16 directions
+    "swd_invariance": (0.0, 1e-4),  # K22 of the known answers: float32 pyramids of images with another contrast
+    "swd_same_patch": (0.0, 1e-9),  # correlation of a float64 patch with its standardised copy
+    "resample_extreme": (1e-10, 1e-12),  # float64 rounding, after scaling by 1e300 and back
+}
+
+
+def for_dtype(dtype: torch.dtype) -> dict[str, float]:
+    """Keyword arguments for ``torch.testing.assert_close`` and ``pytest.approx``-like calls."""
+    rtol, atol = BY_DTYPE[dtype]
+    return {"rtol": rtol, "atol": atol}
+
+
+def named(name: str) -> dict[str, float]:
+    """The tolerance called ``name`` as keyword arguments."""
+    rtol, atol = NAMED[name]
+    return {"rtol": rtol, "atol": atol}
