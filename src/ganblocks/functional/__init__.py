@@ -1,0 +1,29 @@
+"""The formulas, in plain PyTorch: any device, any order of gradient. Everything faster is compared with these."""
+
+from ganblocks.functional.bias_act import bias_act
+from ganblocks.functional.fade import fade_in
+from ganblocks.functional.image_range import from_uint8, rescale, to_uint8
+from ganblocks.functional.latent import lerp, normal_latents, reparameterize, slerp, truncated_normal_latents
+from ganblocks.functional.minibatch_std import minibatch_std
+from ganblocks.functional.pixel_norm import pixel_norm
+from ganblocks.functional.resample import blur, downsample_box, upsample_nearest
+from ganblocks.functional.weight_scale import weight_scale
+
+__all__ = [
+    "bias_act",
+    "blur",
+    "downsample_box",
+    "fade_in",
+    "from_uint8",
+    "lerp",
+    "minibatch_std",
+    "normal_latents",
+    "pixel_norm",
+    "reparameterize",
+    "rescale",
+    "slerp",
+    "to_uint8",
+    "truncated_normal_latents",
+    "upsample_nearest",
+    "weight_scale",
+]

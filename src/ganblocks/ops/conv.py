@@ -1,0 +1,383 @@
+"""2-D convolutions whose gradients, of every order, are ordinary convolution kernels.
+
+A convolution is linear in the image and linear in the weight. With ``<.,.>`` the sum of products, the one number
+``<g, conv(x, w)>`` defines three bilinear maps, each the gradient of the number with respect to one of its factors:
+
+====================  ===================  ===========================================
+map                   result shaped like   computed as
+====================  ===================  ===========================================
+``conv(x, w)``        ``g``                convolution
+``transposed(g, w)``  ``x``                transposed convolution
+``correlate(x, g)``   ``w``                the weight-gradient kernel of a convolution
+====================  ===================  ===========================================
+
+The gradients of each map are the other two, so the maps are closed under differentiation and every order works.
+
+Why not leave it to PyTorch: its own second order computes the weight gradient as a convolution with an image-sized
+kernel over N channels. In bfloat16 on CPUs with AMX that returns numbers unrelated to the truth (3x3 kernels, even
+batches up to 12), and a gradient penalty trains with exactly that gradient. The weight-gradient kernel is right, and
+does less work.
+"""
+
+import functools
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+
+__all__ = ["conv2d", "conv_transpose2d"]
+
+_Pair = tuple[int, int]
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Convolve images; the same call, values, dtypes, memory formats and errors as ``torch.nn.functional.conv2d``.
+
+    Differentiable to any order, in reverse and forward mode, under ``torch.func`` and ``torch.vmap``. Without a
+    gradient to record, while a compiler or exporter is tracing, and for integer and complex tensors it *is* PyTorch's
+    function. Under autocast the floating arguments other than float64 are cast as PyTorch casts them.
+
+    Args:
+        input: Images [N, C, H, W] or one image [C, H, W].
+        weight: [out_channels, C / groups, kernel height, kernel width].
+        bias: [out_channels], or None for no bias.
+        stride: Pixels between two positions of the kernel; one number or (height, width).
+        padding: Rows and columns of zeros on every side, or ``"valid"`` (none), or ``"same"`` (output as large as the
+            input; stride 1 only).
+        dilation: Pixels between two taps of the kernel; one number or (height, width).
+        groups: Number of groups of channels that do not see each other.
+
+    Returns:
+        [N, out_channels, H', W'], or [out_channels, H', W'] for one image.
+
+    Raises:
+        RuntimeError: As in PyTorch, for shapes, dtypes or numbers that do not fit.
+    """
+    steps, spread = _pair(stride), _pair(dilation)
+    margin = (0, 0) if padding in ("valid", "same") else _pair(padding)
+    if (
+        steps is None
+        or spread is None
+        or margin is None
+        or (padding == "same" and steps != (1, 1))
+        or not _is_recorded(input, weight, bias)
+    ):
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
+    if padding == "same":
+        totals = [gap * (size - 1) for gap, size in zip(spread, weight.shape[2:], strict=True)]
+        margin = (totals[0] // 2, totals[1] // 2)
+        if totals[0] % 2 or totals[1] % 2:  # an odd total puts the extra row or column at the end
+            input = F.pad(input, (0, totals[1] % 2, 0, totals[0] % 2))
+    return _convolve(input, weight, bias, _Geometry(steps, margin, spread, groups))
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    """Apply a transposed convolution; the same call and results as ``torch.nn.functional.conv_transpose2d``.
+
+    Differentiability, autocast and the cases handed to PyTorch are those of :func:`conv2d`.
+
+    Args:
+        input: Images [N, C, H, W] or one image [C, H, W].
+        weight: [C, out_channels / groups, kernel height, kernel width].
+        bias: [out_channels], or None for no bias.
+        stride: Pixels between the places that two neighbouring input pixels write to; one number or (height, width).
+        padding: Rows and columns cut from every side of the full result.
+        output_padding: Rows and columns added at the end of the result, below the larger of stride and dilation.
+        groups: Number of groups of channels that do not see each other.
+        dilation: Pixels between two taps of the kernel; one number or (height, width).
+
+    Returns:
+        [N, out_channels, H', W'], or [out_channels, H', W'] for one image, with
+        ``H' = (H - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1``.
+
+    Raises:
+        RuntimeError: As in PyTorch, for shapes, dtypes or numbers that do not fit.
+    """
+    steps, margin, extra, spread = _pair(stride), _pair(padding), _pair(output_padding), _pair(dilation)
+    if (
+        steps is None
+        or margin is None
+        or extra is None
+        or spread is None
+        or not _is_recorded(input, weight, bias)
+        or min(steps) < 1
+        or any(not 0 <= e < max(s, d) for e, s, d in zip(extra, steps, spread, strict=True))
+    ):
+        return F.conv_transpose2d(  # type: ignore[call-overload]
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    # An output padding of a whole stride is one more row of zeros in the input; what remains is below the stride.
+    (rows, remaining_rows), (columns, remaining_columns) = (divmod(e, s) for e, s in zip(extra, steps, strict=True))
+    if rows or columns:
+        input = F.pad(input, (0, columns, 0, rows))
+    remaining = (remaining_rows, remaining_columns)
+    return _convolve(input, weight, bias, _Geometry(steps, margin, spread, groups, True, remaining))
+
+
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    """How the kernel meets the image, and in which direction."""
+
+    stride: _Pair
+    padding: _Pair
+    dilation: _Pair
+    groups: int
+    transposed: bool = False
+    output_padding: _Pair = (0, 0)
+    channels_last: bool = False
+
+    def forwards(self) -> "_Geometry":
+        """The convolution, from image to result."""
+        return replace(self, transposed=False, output_padding=(0, 0))
+
+    def backwards(self, image: torch.Size, result: torch.Size, weight: torch.Size) -> "_Geometry":
+        """The transposed convolution, from result to image.
+
+        Rows and columns at the end of the image that no position of the kernel reaches come back as output padding.
+        """
+        rows, columns = (
+            size - ((count - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
+            for size, count, stride, padding, dilation, kernel in zip(
+                image[-2:], result[-2:], self.stride, self.padding, self.dilation, weight[-2:], strict=True
+            )
+        )
+        return replace(self, transposed=True, output_padding=(rows, columns))
+
+
+def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+    """Cast and shape the arguments for the Function."""
+    geometry = replace(geometry, channels_last=_is_channels_last(input) or _is_channels_last(weight))
+    input, weight, bias = _as_autocast(input), _as_autocast(weight), None if bias is None else _as_autocast(bias)
+    batch = input.unsqueeze(0) if input.dim() == 3 else input
+    output: Tensor = _Convolution.apply(batch, weight, bias, geometry)
+    return output.squeeze(0) if input.dim() == 3 else output
+
+
+class _Convolution(Function):
+    """``conv(x, w) + b``, or ``transposed(g, w) + b`` where the geometry says so."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+        with _autocast_off(input):
+            return torch.convolution(
+                _in_format(input, geometry),
+                weight,
+                bias,
+                geometry.stride,
+                geometry.padding,
+                geometry.dilation,
+                geometry.transposed,
+                geometry.output_padding,
+                geometry.groups,
+            )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, _, ctx.geometry = inputs
+        ctx.save_for_backward(input, weight)
+        ctx.save_for_forward(input, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        input, weight = ctx.saved_tensors
+        geometry: _Geometry = ctx.geometry
+        wanted = _wanted(ctx)
+        if not torch.is_grad_enabled():
+            return *_first_order(gradient, input, weight, geometry, wanted), None
+        by_input = by_weight = by_bias = None
+        image, result = (gradient, input) if geometry.transposed else (input, gradient)
+        if wanted[0]:
+            opposite = (
+                geometry.forwards()
+                if geometry.transposed
+                else geometry.backwards(image.shape, result.shape, weight.shape)
+            )
+            by_input = _Convolution.apply(gradient, weight, None, opposite)
+        if wanted[1]:
+            by_weight = _WeightGradient.apply(image, result, weight.shape, geometry)
+        if wanted[2]:
+            by_bias = gradient.sum((0, 2, 3))
+        return by_input, by_weight, by_bias, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
+        input, weight = ctx.saved_tensors
+        by_input, by_weight, by_bias, _ = tangents
+        return _sum_of(
+            None if by_input is None else _Convolution.apply(by_input, weight, None, ctx.geometry),
+            None if by_weight is None else _Convolution.apply(input, by_weight, None, ctx.geometry),
+            None if by_bias is None else by_bias.view(-1, 1, 1),
+        )
+
+
+class _WeightGradient(Function):
+    """``correlate(x, g)``: the gradient of a convolution by its weight of the given shape."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(image: Tensor, result: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
+        weight = image.new_empty(shape)  # only its shape is read
+        gradient = _first_order(result, image, weight, geometry.forwards(), (False, True, False))[1]
+        assert gradient is not None
+        return gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        image, result, ctx.shape, ctx.geometry = inputs
+        ctx.save_for_backward(image, result)
+        ctx.save_for_forward(image, result)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        image, result = ctx.saved_tensors
+        geometry: _Geometry = ctx.geometry
+        wanted = _wanted(ctx)
+        by_image = by_result = None
+        if wanted[0]:
+            upwards = geometry.backwards(image.shape, result.shape, gradient.shape)
+            by_image = _Convolution.apply(result, gradient, None, upwards)
+        if wanted[1]:
+            by_result = _Convolution.apply(image, gradient, None, geometry.forwards())
+        return by_image, by_result, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
+        image, result = ctx.saved_tensors
+        by_image, by_result, _, _ = tangents
+        return _sum_of(
+            None if by_image is None else _WeightGradient.apply(by_image, result, ctx.shape, ctx.geometry),
+            None if by_result is None else _WeightGradient.apply(image, by_result, ctx.shape, ctx.geometry),
+        )
+
+
+def _first_order(
+    gradient: Tensor, input: Tensor, weight: Tensor, geometry: _Geometry, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The wanted gradients by input, weight and bias in one kernel call, without a graph of them."""
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+        _in_format(gradient, geometry),
+        _in_format(input, geometry),
+        weight,
+        [gradient.shape[1]],
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        geometry.transposed,
+        geometry.output_padding,
+        geometry.groups,
+        wanted,
+    )
+    return gradients
+
+
+def _wanted(ctx: Any) -> tuple[bool, bool, bool]:
+    """Which of the first three arguments this backward pass needs a gradient for.
+
+    ``needs_input_grad`` says which *could* be asked for: by it alone, a penalty's inner ``autograd.grad(..., images)``
+    would pay for every weight gradient too. Where the engine can be asked whether it goes on to an argument, it is.
+    """
+    first, second, third = ctx.needs_input_grad[:3]
+    edges = getattr(ctx, "next_functions", None)  # one per tensor argument; absent inside torch.func
+    if edges is None or _is_transformed():
+        return first, second, third
+    return first and _is_visited(edges[0][0]), second and _is_visited(edges[1][0]), third and _is_visited(edges[2][0])
+
+
+def _is_visited(node: Any) -> bool:
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except (AttributeError, RuntimeError):  # the question is refused for a leaf named in autograd.grad: it is wanted
+        return True
+
+
+def _sum_of(*terms: Tensor | None) -> Tensor | None:
+    """Add what is there."""
+    present = [term for term in terms if term is not None]
+    return functools.reduce(torch.add, present) if present else None
+
+
+def _pair(value: str | int | Sequence[int]) -> _Pair | None:
+    """(height, width), or None for what PyTorch shall refuse in its own words."""
+    if isinstance(value, int):
+        return value, value
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) not in (1, 2):
+        return None
+    return value[0], value[-1]
+
+
+def _is_recorded(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether a gradient may be asked for, of arguments that a Function of ours can take."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or not torch.is_grad_enabled():
+        return False
+    if not isinstance(input, Tensor) or not isinstance(weight, Tensor):
+        return False
+    if not (bias is None or isinstance(bias, Tensor)) or not input.is_floating_point() or weight.dim() != 4:
+        return False
+    if input.dim() not in (3, 4):
+        return False
+    # Inside torch.func and vmap the flag of a wrapper need not be that of the tensor within.
+    return input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad) or _is_transformed()
+
+
+def _is_transformed() -> bool:
+    """Whether a ``torch.func`` transform or vmap is running."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Whether the tensor is laid out as NHWC and not as NCHW; not to be asked inside vmap."""
+    if _is_transformed() or tensor.dim() != 4:
+        return False
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+def _in_format(tensor: Tensor, geometry: _Geometry) -> Tensor:
+    """Lay out the factor as the operation was first given it, whatever layout the gradient arrived in."""
+    if geometry.channels_last and not _is_transformed():
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor
+
+
+def _autocast_enabled(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def _as_autocast(tensor: Tensor) -> Tensor:
+    """Cast as autocast casts the arguments of a convolution: floating point of at most 32 bits."""
+    device_type = tensor.device.type
+    if not tensor.is_floating_point() or tensor.dtype == torch.float64 or not _autocast_enabled(device_type):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device_type))
+
+
+def _autocast_off(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Keep dtypes as they are: a backward pass may run inside an autocast that its forward pass did not see."""
+    device_type = tensor.device.type
+    return torch.autocast(device_type, enabled=False) if _autocast_enabled(device_type) else nullcontext()
