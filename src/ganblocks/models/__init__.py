@@ -1,0 +1,5 @@
+"""Reference models, one paper a file. They hold no loss and no optimizer."""
+
+from ganblocks.models import progan
+
+__all__ = ["progan"]

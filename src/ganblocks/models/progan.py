@@ -1,0 +1,430 @@
+"""Progressive growing of GANs (Karras, Aila, Laine, Lehtinen: ICLR 2018, arXiv:1710.10196).
+
+Both networks hold the layers of every resolution from 4x4 up. A call names the resolution it wants, and `alpha` says
+how far the layers of that resolution have been faded in. `ProGANConfig.karras2018` is the paper (table 2 and the
+authors' constants), `ProGANConfig.document` a widely taught variant with its own choices, each of them a field.
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganblocks._checks import require, require_rank
+from ganblocks.functional.fade import fade_in
+from ganblocks.functional.latent import normal_latents, truncated_normal_latents
+from ganblocks.functional.pixel_norm import pixel_norm
+from ganblocks.functional.resample import downsample_box, upsample_nearest
+from torch.nn import ConvTranspose2d
+from ganblocks.layers.minibatch_std import MinibatchStd
+from ganblocks.layers.weight_scale import WSConv2d, WSConvTranspose2d, WSLinear
+from ganblocks.models.config import ModelConfig
+
+__all__ = ["Discriminator", "Generator", "ProGANConfig"]
+
+SQRT2 = 2**0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ProGANConfig(ModelConfig):
+    """Architecture of a ProGAN generator and discriminator. The defaults are Karras et al. 2018.
+
+    Attributes:
+        resolution: Side of the largest images in pixels, a power of two from 4 to 1024.
+        latent_dim: Size Z of a latent vector.
+        image_channels: 3 for RGB, 1 for grey; any number from 1.
+        num_classes: 0 for none. Otherwise labels enter the generator as one-hot vectors, and the discriminator gets an
+            auxiliary classification head.
+        base_channels: Width numerator: the layers at resolution R have ``2 * base_channels / R`` channels ...
+        max_channels: ... but not more than this.
+        slope: Negative slope of the leaky ReLUs.
+        gain: Amplitude of the layers in front of a leaky ReLU.
+        linear_gain: Amplitude of the linear layers: to RGB, and the last logit.
+        initial_equalized: Whether the generator's first layer has the equalised learning rate.
+        initial_pixelnorm: Whether a PixelNorm stands between the two layers of the generator's 4x4 stage.
+        output_activation: ``"linear"``, ``"tanh"``, or ``"tanh_faded"``: tanh from 8x8 on, none at 4x4.
+        group_size: Samples in a group of the minibatch standard deviation; ``None`` = the whole batch.
+        unbiased: Whether its variance divides by one less than the group's size.
+        std_eps: Added to its variance.
+        block_order: Widths of a discriminator block's two convolutions: ``"paper"`` in-in, in-out; ``"document"``
+            in-out, out-out.
+    """
+
+    resolution: int = 1024
+    latent_dim: int = 512
+    image_channels: int = 3
+    num_classes: int = 0
+    base_channels: int = 8192
+    max_channels: int = 512
+    slope: float = 0.2
+    gain: float = SQRT2
+    linear_gain: float = 1.0
+    initial_equalized: bool = True
+    initial_pixelnorm: bool = True
+    output_activation: Literal["linear", "tanh", "tanh_faded"] = "linear"
+    group_size: int | None = 4
+    unbiased: bool = False
+    std_eps: float = 1e-8
+    block_order: Literal["paper", "document"] = "paper"
+
+    def __post_init__(self) -> None:
+        power_of_two = self.resolution >= 4 and self.resolution & (self.resolution - 1) == 0
+        require(power_of_two and self.resolution <= 1024, "resolution", self.resolution, "a power of two, 4 to 1024")
+        for name in ("latent_dim", "image_channels", "base_channels", "max_channels"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.num_classes >= 0, "num_classes", self.num_classes, "0 (no labels) or more")
+        require(0 <= self.slope <= 1, "slope", self.slope, "between 0 and 1")
+        activations = ("linear", "tanh", "tanh_faded")
+        require(self.output_activation in activations, "output_activation", self.output_activation, f"of {activations}")
+        orders = ("paper", "document")
+        require(self.block_order in orders, "block_order", self.block_order, f"of {orders}")
+        require(self.channels(self.resolution) >= 1, "base_channels", self.base_channels, "at least resolution / 2")
+
+    @classmethod
+    def karras2018(cls, resolution: int = 1024, **overrides: object) -> Self:
+        """The networks of the paper: 23,079,115 and 23,087,249 parameters at 1024x1024."""
+        return cls.from_dict({"resolution": resolution, **overrides})
+
+    @classmethod
+    def document(cls, resolution: int = 1024, **overrides: object) -> Self:
+        """The variant of the course text: 5,772,979 and 6,366,529 parameters at 1024x1024.
+
+        Half the width, an unscaled first layer, gain sqrt(2) everywhere, tanh except at 4x4, and an unbiased standard
+        deviation over the whole batch.
+        """
+        values: dict[str, object] = {
+            "latent_dim": 256,
+            "base_channels": 4096,
+            "max_channels": 256,
+            "linear_gain": SQRT2,
+            "initial_equalized": False,
+            "initial_pixelnorm": False,
+            "output_activation": "tanh_faded",
+            "group_size": None,
+            "unbiased": True,
+            "std_eps": 0.0,
+            "block_order": "document",
+        }
+        return cls.from_dict({"resolution": resolution, **values, **overrides})
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Every power of two from 4 to `resolution`."""
+        return tuple(2**exponent for exponent in range(2, self.resolution.bit_length()))
+
+    def channels(self, resolution: int) -> int:
+        """Width of the layers at ``resolution``."""
+        return min(2 * self.base_channels // resolution, self.max_channels)
+
+
+class Generator(nn.Module):
+    """Latents to images, through the layers of every resolution up to the one asked for.
+
+    Karras et al. 2018, table 2 (left). ``state_dict`` keys carry the resolution: ``blocks.16.conv1.weight``.
+
+    Args:
+        config: The architecture.
+
+    Shape:
+        Latents ``[N, Z]`` and labels ``[N]`` to images ``[N, image_channels, resolution, resolution]``.
+    """
+
+    def __init__(self, config: ProGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.initial = _InitialBlock(config)
+        self.blocks = nn.ModuleDict()
+        self.to_rgb = nn.ModuleDict()
+        for resolution in config.resolutions:
+            channels = config.channels(resolution)
+            if resolution > 4:
+                self.blocks[str(resolution)] = _GeneratorBlock(config, config.channels(resolution // 2), channels)
+            self.to_rgb[str(resolution)] = WSConv2d(channels, config.image_channels, 1, gain=config.linear_gain)
+
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Tensor | None = None,
+        *,
+        resolution: int | None = None,
+        alpha: float | Tensor = 1.0,
+    ) -> Tensor:
+        """Make images.
+
+        Args:
+            latents: ``[N, Z]``, N(0, 1); only their direction counts, the first layer normalises them.
+            labels: Class indices ``[N]``, required if and only if the configuration has classes.
+            resolution: Power of two from 4 to the configuration's; ``None`` = the largest.
+            alpha: Share of this resolution's layers in the result, 0 to 1. At the Python number 1 the previous
+                resolution's output layer is not evaluated, at 0 this resolution's layers are not. At 4 it has no effect.
+
+        Returns:
+            Images ``[N, C, resolution, resolution]``, nominally in [-1, 1]; a linear output may go beyond.
+
+        Raises:
+            ValueError: If a shape, the resolution or the presence of labels does not fit the configuration.
+        """
+        config = self.config
+        resolution = config.resolution if resolution is None else resolution
+        require(resolution in config.resolutions, "resolution", resolution, f"of {config.resolutions}")
+        shape = tuple(latents.shape)
+        require(latents.dim() == 2 and shape[1] == config.latent_dim, "latents", shape, f"[N, {config.latent_dim}]")
+        code = _with_labels(latents, labels, config.num_classes)
+
+        grows = resolution > 4 and not _is_number(alpha, 1)
+        vanishes = resolution > 4 and _is_number(alpha, 0)
+        last = resolution // 2 if vanishes else resolution
+        features = self.initial(code)
+        previous = features
+        for current in config.resolutions[1:]:
+            if current > last:
+                break
+            previous = features
+            features = self.blocks[str(current)](features)
+
+        if vanishes:
+            images = upsample_nearest(self.to_rgb[str(last)](features))
+        else:
+            images = self.to_rgb[str(resolution)](features)
+            if grows:  # to RGB first, then up: the same numbers from a quarter of the work
+                images = fade_in(upsample_nearest(self.to_rgb[str(resolution // 2)](previous)), images, alpha)
+        tanh = config.output_activation == "tanh" or (config.output_activation == "tanh_faded" and resolution > 4)
+        return torch.tanh(images) if tanh else images
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        labels: Tensor | None = None,
+        resolution: int | None = None,
+        alpha: float = 1.0,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Images from ``count`` random latents, the same for the same seed on every device and for every batch size.
+
+        Args:
+            count: Number of images.
+            seed: Seed of the latents.
+            labels: Class indices ``[count]`` for a network with classes; ``None`` = the classes in turn.
+            resolution: As in `forward`.
+            alpha: As in `forward`.
+            truncation: Bound of the latents' components; ``None`` for N(0, 1). The first layer normalises the latents,
+                so this changes their directions only.
+            batch_size: Images made at a time.
+
+        Returns:
+            ``[count, C, resolution, resolution]`` in [-1, 1] (clamped), on the device of the weights.
+        """
+        require(count >= 1, "count", count, "at least 1")
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        weight = self.to_rgb["4"].weight
+        form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
+        if truncation is None:
+            latents = normal_latents(count, self.config.latent_dim, **form)
+        else:
+            latents = truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
+        if labels is None and self.config.num_classes:
+            labels = torch.arange(count, device=weight.device) % self.config.num_classes
+        training = self.training
+        self.eval()
+        try:
+            parts = [
+                self(
+                    latents[start : start + batch_size],
+                    None if labels is None else labels[start : start + batch_size],
+                    resolution=resolution,
+                    alpha=alpha,
+                )
+                for start in range(0, count, batch_size)
+            ]
+        finally:
+            self.train(training)
+        return torch.cat(parts).clamp(-1, 1)
+
+
+class Discriminator(nn.Module):
+    """Images to scores, through the layers of their resolution and all smaller ones.
+
+    Karras et al. 2018, table 2 (right). Twice differentiable, as a gradient penalty needs it. With classes, the last
+    layer also gives auxiliary class logits (Odena et al. 2017); the score itself does not depend on labels.
+
+    Args:
+        config: The architecture.
+
+    Shape:
+        Images ``[N, image_channels, R, R]`` for any R of ``config.resolutions`` to scores ``[N]``.
+    """
+
+    def __init__(self, config: ProGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.from_rgb = nn.ModuleDict()
+        self.blocks = nn.ModuleDict()
+        for resolution in config.resolutions:
+            channels = config.channels(resolution)
+            self.from_rgb[str(resolution)] = WSConv2d(config.image_channels, channels, 1, gain=config.gain)
+            if resolution > 4:
+                self.blocks[str(resolution)] = _DiscriminatorBlock(config, channels, config.channels(resolution // 2))
+        self.final = _FinalBlock(config)
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        alpha: float | Tensor = 1.0,
+        chunks: int = 1,
+    ) -> Tensor:
+        """Score images.
+
+        Args:
+            images: ``[N, C, R, R]`` in [-1, 1].
+            labels: Accepted so that all discriminators are called alike; the score does not depend on them.
+            alpha: Share of this resolution's layers, 0 to 1; as in `Generator.forward`.
+            chunks: Number of equal batches that ``images`` concatenates. The minibatch statistics do not cross them.
+
+        Returns:
+            Scores ``[N]``, unbounded, larger for more real.
+
+        Raises:
+            ValueError: If the shape of ``images`` does not fit the configuration.
+        """
+        return self._outputs(images, alpha, chunks)[:, 0]
+
+    def classify(self, images: Tensor, *, alpha: float | Tensor = 1.0, chunks: int = 1) -> Tensor:
+        """Class logits ``[N, num_classes]`` of the auxiliary head.
+
+        Raises:
+            ValueError: If the configuration has no classes, or as in `forward`.
+        """
+        require(self.config.num_classes > 0, "num_classes", self.config.num_classes, "above 0 for a class head")
+        return self._outputs(images, alpha, chunks)[:, 1:]
+
+    def score_and_classify(
+        self, images: Tensor, *, alpha: float | Tensor = 1.0, chunks: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` and `classify` in one pass: scores ``[N]`` and class logits ``[N, num_classes]``."""
+        require(self.config.num_classes > 0, "num_classes", self.config.num_classes, "above 0 for a class head")
+        outputs = self._outputs(images, alpha, chunks)
+        return outputs[:, 0], outputs[:, 1:]
+
+    def _outputs(self, images: Tensor, alpha: float | Tensor, chunks: int) -> Tensor:
+        require_rank(images, "images", 4, 4)
+        config = self.config
+        _, C, H, W = images.shape
+        fits = C == config.image_channels and H == W and H in config.resolutions
+        expected = f"[N, {config.image_channels}, R, R] with R of {config.resolutions}"
+        require(fits, "images", tuple(images.shape), expected)
+        resolution = H
+
+        if resolution == 4 or _is_number(alpha, 1):
+            features = self._from_rgb(images, resolution)
+            features = features if resolution == 4 else self.blocks[str(resolution)](features)
+        elif _is_number(alpha, 0):
+            features = self._from_rgb(downsample_box(images), resolution // 2)
+        else:
+            new = self.blocks[str(resolution)](self._from_rgb(images, resolution))
+            features = fade_in(self._from_rgb(downsample_box(images), resolution // 2), new, alpha)
+        for current in reversed(config.resolutions[1:]):
+            if current < resolution:
+                features = self.blocks[str(current)](features)
+        return self.final(features, chunks)
+
+    def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
+        return F.leaky_relu(self.from_rgb[str(resolution)](images), self.config.slope)
+
+
+class _InitialBlock(nn.Module):
+    """Latents to 4x4 features: PixelNorm, a 4x4 transposed convolution (the paper's dense layer), a 3x3 convolution."""
+
+    def __init__(self, config: ProGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        code, channels = config.latent_dim + config.num_classes, config.channels(4)
+        self.project: nn.Module
+        if config.initial_equalized:
+            self.project = WSConvTranspose2d(code, channels, 4, gain=config.gain)
+        else:
+            self.project = ConvTranspose2d(code, channels, 4)
+        self.conv = WSConv2d(channels, channels, 3, padding=1, gain=config.gain)
+
+    def forward(self, code: Tensor) -> Tensor:
+        x = pixel_norm(code)[:, :, None, None]  # [N, Z, 1, 1]
+        x = F.leaky_relu(self.project(x), self.config.slope)  # [N, C, 4, 4]
+        x = pixel_norm(x) if self.config.initial_pixelnorm else x
+        return pixel_norm(F.leaky_relu(self.conv(x), self.config.slope))
+
+
+class _GeneratorBlock(nn.Module):
+    """Twice the resolution: nearest upsampling, then two 3x3 convolutions, each with leaky ReLU and PixelNorm."""
+
+    def __init__(self, config: ProGANConfig, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.slope = config.slope
+        self.conv1 = WSConv2d(in_channels, out_channels, 3, padding=1, gain=config.gain)
+        self.conv2 = WSConv2d(out_channels, out_channels, 3, padding=1, gain=config.gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = upsample_nearest(x)
+        x = pixel_norm(F.leaky_relu(self.conv1(x), self.slope))
+        return pixel_norm(F.leaky_relu(self.conv2(x), self.slope))
+
+
+class _DiscriminatorBlock(nn.Module):
+    """Half the resolution: two 3x3 convolutions with leaky ReLU, then box downsampling."""
+
+    def __init__(self, config: ProGANConfig, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.slope = config.slope
+        middle = in_channels if config.block_order == "paper" else out_channels
+        self.conv1 = WSConv2d(in_channels, middle, 3, padding=1, gain=config.gain)
+        self.conv2 = WSConv2d(middle, out_channels, 3, padding=1, gain=config.gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.conv1(x), self.slope)
+        x = F.leaky_relu(self.conv2(x), self.slope)
+        return downsample_box(x)
+
+
+class _FinalBlock(nn.Module):
+    """4x4 features to the score: minibatch standard deviation, a 3x3 and a 4x4 convolution, a linear output."""
+
+    def __init__(self, config: ProGANConfig) -> None:
+        super().__init__()
+        self.slope = config.slope
+        channels = config.channels(4)
+        self.minibatch_std = MinibatchStd(config.group_size, unbiased=config.unbiased, eps=config.std_eps)
+        self.conv = WSConv2d(channels + 1, channels, 3, padding=1, gain=config.gain)
+        self.dense = WSConv2d(channels, channels, 4, gain=config.gain)
+        self.output = WSLinear(channels, 1 + config.num_classes, gain=config.linear_gain)
+
+    def forward(self, x: Tensor, chunks: int) -> Tensor:
+        x = self.minibatch_std(x, chunks=chunks)
+        x = F.leaky_relu(self.conv(x), self.slope)
+        x = F.leaky_relu(self.dense(x), self.slope)  # [N, C, 1, 1]
+        return self.output(x.flatten(1))  # [N, 1 + num_classes]
+
+
+def _with_labels(latents: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
+    """Append one-hot labels, so that the first PixelNorm normalises both together."""
+    if num_classes == 0:
+        require(labels is None, "labels", "a tensor", "None: the configuration has no classes (num_classes=0)")
+        return latents
+    if labels is None:
+        raise ValueError(f"`labels` is None, but must be [N] class indices: the configuration has {num_classes} classes")
+    require(labels.shape == latents.shape[:1], "labels", tuple(labels.shape), f"of shape ({latents.shape[0]},)")
+    return torch.cat([latents, F.one_hot(labels.long(), num_classes).to(latents.dtype)], dim=1)
+
+
+def _is_number(alpha: float | Tensor, value: int) -> bool:
+    """Whether ``alpha`` is that Python number; a tensor is never looked into."""
+    if isinstance(alpha, Tensor):
+        return False
+    require(math.isfinite(alpha) and 0.0 <= alpha <= 1.0, "alpha", alpha, "between 0 (old) and 1 (new)")
+    return alpha == value
