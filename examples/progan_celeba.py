@@ -1,0 +1,281 @@
+"""Train a progressive GAN (Karras et al. 2018) on a folder of faces, or on any other pictures.
+
+    python examples/progan_celeba.py                                   # 100 built-in faces, 4 to 32 px, about 5 minutes
+    python examples/progan_celeba.py --data my_faces/ --resolution 64  # a folder or a zip; sub-folders do not matter
+    python examples/progan_celeba.py --data celeba_hq.zip --resolution 256 --max-channels 512 --images-per-stage 1200000
+    python examples/progan_celeba.py --sample 64                       # 64 new images from the finished run
+
+Needs: pip install "ganblocks[train]", and scikit-image for the built-in faces. Runs on a CPU or a GPU.
+
+The run directory (--out) ends up with
+    samples/            a sheet of the same latents at a quarter, half, three quarters and the end of each stage
+    progress.gif, .webp the sheets as an animation
+    curves.png          losses, penalty, scores and the sliced Wasserstein distance to held-out images
+    log.jsonl           one line of numbers at a time; tensorboard/ has the same for TensorBoard
+    checkpoints/        the newest two; config.json has all settings
+
+Stopping (Ctrl-C, SIGTERM, a crash) loses nothing: the same command goes on from the last checkpoint. Without --data
+there are only 100 faces, 25 pixels wide and grey: the networks will memorise them. That shows the machinery, not art.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganblocks.data import ImageFolder, MultiResolutionImages, ProgressiveBatches, built_in_faces, split
+from ganblocks.data.source import ImageSource
+from ganblocks.errors import CheckpointError, GanblocksError
+from ganblocks.functional import from_uint8
+from ganblocks.metrics import sliced_wasserstein_distance
+from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
+from ganblocks.training import (
+    CheckpointStore,
+    Measurements,
+    Precision,
+    ProgressBar,
+    SampleSheets,
+    Summary,
+    TensorBoard,
+    Trainer,
+    new_run_directory,
+    recipes,
+)
+from ganblocks.training.steps import ProgressiveStep
+from ganblocks.visualization import save_image_grid
+
+SHEET_SEED = 1234  # of the fixed latents on the sheets
+SCORE_SEED = 4321  # of the latents and of the projections of the distance
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and fill in what depends on other choices."""
+    parser = argparse.ArgumentParser(
+        description="Train a progressive GAN on faces or any other pictures.",
+        epilog="The same command again goes on where the run was stopped.",
+    )
+    add = parser.add_argument
+    add("--data", type=Path, help="folder or zip of images (default: $GANBLOCKS_DATA/utkface, else built-in faces)")
+    add("--out", type=Path, default=Path("runs/progan"), help="run directory (default: %(default)s)")
+    add("--cache", type=Path, help="where resized images are kept (default: OUT/cache)")
+    add("--fresh", action="store_true", help="start anew in a new directory, OUT-2 and so on")
+    add("--resolution", type=int, help="side of the largest images: 4, 8, ... 1024 (default: 32 built-in, 64 else)")
+    add("--max-channels", type=int, help="widest layer (default: 64 built-in, 128 else; the paper has 512)")
+    add("--base-channels", type=int, help="2 * BASE / R channels at resolution R (default: 16 * max channels)")
+    add("--latent-dim", type=int, help="size of a latent vector (default: max channels)")
+    add("--images-per-stage", type=int, nargs="+", help="one number, or one for each stage; half fades, half holds")
+    add("--total-images", type=int, help="stop after this many images (default: when all stages are done)")
+    add("--batch-size", type=int, help="images in a batch (default: 16 built-in, the preset's else)")
+    add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
+    add("--crop", choices=("center", "squash"), default="center", help="how images become square")
+    add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
+    add("--seed", type=int, default=0)
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    add("--threads", type=int, help="CPU threads for the networks (default: torch's own choice)")
+    add("--workers", type=int, default=max(1, min(4, os.cpu_count() or 1)), help="threads that read images")
+    add("--dry-run", action="store_true", help="check data, settings and memory, then stop")
+    add("--sample", type=int, metavar="N", help="make N images from the run in OUT, then stop")
+    options = parser.parse_args(arguments)
+    root = os.environ.get("GANBLOCKS_DATA")
+    if options.data is None and root and (Path(root) / "utkface").exists():
+        options.data = Path(root) / "utkface"
+    built_in = options.data is None
+    options.resolution = options.resolution or (32 if built_in else 64)
+    options.max_channels = options.max_channels or (64 if built_in else 128)
+    options.base_channels = options.base_channels or 16 * options.max_channels
+    options.latent_dim = options.latent_dim or options.max_channels
+    options.images_per_stage = options.images_per_stage or ([4000, 8000, 12000, 14000] if built_in else [600_000])
+    options.batch_size = options.batch_size or (16 if built_in else None)
+    for name in ("total_images", "sample", "threads"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}, but must be at least 1")
+    return options
+
+
+def open_data(options: argparse.Namespace) -> ImageSource:
+    """The user's folder or zip, or the faces that come with scikit-image."""
+    if options.data is None:
+        print("No --data: using the 100 grey faces (25 px) of scikit-image. So few will be memorised.")
+        return built_in_faces()
+    path: Path = options.data
+    if path.is_dir():  # a folder that holds nothing but one zip
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        if len(entries) == 1 and entries[0].suffix == ".zip":
+            path = entries[0]
+    return ImageFolder(path, crop=options.crop)
+
+
+def build_config(options: argparse.Namespace, image_channels: int) -> ProGANConfig:
+    """The architecture of the chosen preset, at the chosen size."""
+    preset = {"karras2018": ProGANConfig.karras2018, "document": ProGANConfig.document}[options.preset]
+    return preset(
+        options.resolution,
+        image_channels=image_channels,
+        latent_dim=options.latent_dim,
+        base_channels=options.base_channels,
+        max_channels=options.max_channels,
+    )
+
+
+def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProGANRecipe, list[int]]:
+    """The recipe of the chosen preset, and the images of each stage."""
+    images = list(options.images_per_stage)
+    if len(images) == 1:
+        images = images * stages
+    if len(images) != stages:
+        raise ValueError(f"--images-per-stage has {len(images)} numbers, but there are {stages} stages (or give one)")
+    recipe = {"karras2018": recipes.karras2018(), "document": recipes.document(start_resolution=4)}[options.preset]
+    if options.batch_size is not None:
+        recipe = recipe.replace(batch_sizes=dict.fromkeys(recipe.batch_sizes, options.batch_size))
+    if recipe.ema_decay is not None and min(images) < 1_200_000:
+        # 0.999 a step at batch 16 is a half-life of 11,000 images; a shorter stage needs a shorter memory.
+        recipe = recipe.replace(ema_half_life_images=max(1.0, min(11_000.0, min(images) / 40)))
+    return recipe, images
+
+
+def measure(trainer: Trainer, reals: Tensor, generator: Generator, count: int) -> dict[str, float]:
+    """Sliced Wasserstein distance of pixels between held-out reals and samples, at the stage's resolution."""
+    phase = trainer.phase
+    fakes = generator.sample(count, seed=SCORE_SEED, resolution=phase.resolution, alpha=phase.alpha)
+    distance = sliced_wasserstein_distance(reals.to(fakes.device), fakes, seed=SCORE_SEED)
+    print(
+        f"{trainer.images_seen:>9,} images  {phase.resolution}x{phase.resolution}  alpha {phase.alpha:.2f}  "
+        f"sliced Wasserstein distance {distance:.4f}",
+        flush=True,
+    )
+    return {"sliced_wasserstein_distance": distance}
+
+
+def averaged(step: ProgressiveStep) -> Generator:
+    """The generator that samples are drawn from: the moving average where there is one."""
+    module = step.generator if step.ema is None else step.ema.module
+    assert isinstance(module, Generator)
+    return module
+
+
+def sample(options: argparse.Namespace) -> int:
+    """Make images from the newest checkpoint of a run."""
+    checkpoint = CheckpointStore(options.out / "checkpoints").latest_valid() if options.out.is_dir() else None
+    if checkpoint is None:
+        raise CheckpointError(f"{options.out} holds no checkpoint: train first, or name the run with --out")
+    saved = checkpoint.state["step"]
+    settings = checkpoint.metadata
+    generator = Generator(ProGANConfig.from_dict(settings["config"]))
+    generator.load_state_dict(saved["generator"] if saved["ema"] is None else saved["ema"]["module"])
+    phase = settings["phase"]
+    truncation = settings["truncation"]
+    images = generator.sample(
+        options.sample, seed=options.seed, resolution=phase["resolution"], alpha=phase["alpha"], truncation=truncation
+    )
+    folder = options.out / f"generated_seed{options.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        save_image_grid(image[None], folder / f"{index:05d}.png", padding=0)
+    save_image_grid(images, folder / "sheet.png", scale=max(1, 64 // images.shape[-1]))
+    print(f"{len(images)} images of {images.shape[-1]}x{images.shape[-1]} px and sheet.png in {folder}")
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Prepare data, networks and recipe, then train, from the newest checkpoint if there is one."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    run_dir = new_run_directory(options.out) if options.fresh else options.out
+    source = open_data(options)
+    config = build_config(options, source.image_channels)
+    recipe, stage_images = build_recipe(options, len(config.resolutions))
+    schedule = recipe.schedule(config.resolution, stage_images=stage_images)
+    images = MultiResolutionImages(
+        source,
+        resolution=config.resolution,
+        cache_dir=options.cache or run_dir / "cache",
+        workers=options.workers,
+    )
+    held_out = min(len(source) // 10, 2048) if options.held_out is None else options.held_out
+    training, testing = split(len(source), held_out, seed=options.seed)
+    batches = ProgressiveBatches(images, indices=training, seed=options.seed, mirror=recipe.mirror)
+
+    device = torch.device(options.device)
+    precision = Precision.resolve(options.precision, device)
+    torch.manual_seed(options.seed)
+    generator = Generator(config).to(device)
+    discriminator = Discriminator(config).to(device)
+    step = recipe.build_step(generator, discriminator, latent_dim=config.latent_dim, precision=precision)
+    sampled = averaged(step)
+
+    def draw(trainer: Trainer) -> Tensor:
+        phase = trainer.phase
+        return sampled.sample(32, seed=SHEET_SEED, resolution=phase.resolution, alpha=phase.alpha)
+
+    def distance(trainer: Trainer) -> dict[str, float]:
+        resolution = trainer.phase.resolution or config.resolution
+        reals = from_uint8(images.batch(testing, resolution))
+        return measure(trainer, reals, sampled, len(testing))
+
+    trainer = Trainer(
+        step,
+        batches,
+        schedule,
+        run_dir=run_dir,
+        seed=options.seed,
+        total_images=options.total_images,
+        settings={
+            "config": config.to_dict(),
+            "recipe": dataclasses.asdict(recipe),
+            "stage_images": stage_images,
+            "data": source.fingerprint,
+            "held_out": held_out,
+            "precision": precision.name,
+        },
+        machine={"device": str(device), "workers": options.workers},
+        callbacks=[
+            ProgressBar(),
+            SampleSheets(draw, columns=8),
+            *([Measurements(distance)] if held_out else []),
+            TensorBoard(draw),
+            Summary(title=f"ProGAN, {len(training)} images, {config.resolution}x{config.resolution}"),
+        ],
+        log_images=max(1, schedule.total_images // 400),
+        save_images=max(1, schedule.total_images // 40),
+        metadata=lambda trainer: {
+            "config": config.to_dict(),
+            "phase": {"resolution": trainer.phase.resolution, "alpha": trainer.phase.alpha},
+            "truncation": recipe.truncation if recipe.sampler == "truncnorm" else None,
+        },
+    )
+    parameters = [sum(p.numel() for p in module.parameters()) for module in (generator, discriminator)]
+    print(
+        f"{len(training):,} images to train on, {held_out:,} held out; generator {parameters[0]:,} and discriminator "
+        f"{parameters[1]:,} parameters; {precision.name} on {device}, {torch.get_num_threads()} threads",
+        flush=True,
+    )
+    trainer.dry_run()
+    if options.dry_run:
+        print(f"Dry run: the largest stage, {config.resolution}x{config.resolution}, fits. Nothing was trained.")
+        return 0
+    result = trainer.fit()
+    state = "finished" if result.finished else "stopped; the same command goes on from here"
+    print(f"{result.images_seen:,} images in {result.seconds:.0f} s: {state}. See {run_dir}")
+    return result.exit_code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit code."""
+    options = parse(arguments)
+    warnings.simplefilter("default")
+    try:
+        return sample(options) if options.sample else train(options)
+    except (GanblocksError, ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""Images from folders, zips, arrays and drawings, at every resolution, in an order that can be repeated."""
+
+from ganblocks.data.array_images import ArrayImages, built_in_faces
+from ganblocks.data.batches import Batches, DatasetBatches, IterableBatches, ProgressiveBatches, as_batches
+from ganblocks.data.image_folder import ImageFolder
+from ganblocks.data.multi_resolution import MultiResolutionImages
+from ganblocks.data.sampler import ResumableSampler, split
+from ganblocks.data.source import ImageSource
+
+__all__ = [
+    "ArrayImages",
+    "Batches",
+    "DatasetBatches",
+    "ImageFolder",
+    "ImageSource",
+    "IterableBatches",
+    "MultiResolutionImages",
+    "ProgressiveBatches",
+    "ResumableSampler",
+    "as_batches",
+    "built_in_faces",
+    "split",
+]

@@ -1,0 +1,254 @@
+"""What happens beside training: progress, sample sheets, TensorBoard, distances, curves and animation."""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ganblocks._checks import require
+from ganblocks.training.schedule import ProgressiveSchedule
+from ganblocks.visualization.animation import save_animation
+from ganblocks.visualization.curves import save_curves
+from ganblocks.visualization.grid import image_grid, save_image_grid
+
+if TYPE_CHECKING:
+    from ganblocks.training.trainer import Trainer
+
+__all__ = ["Callback", "Measurements", "ProgressBar", "SampleSheets", "Summary", "TensorBoard"]
+
+Draw = Callable[["Trainer"], Tensor]
+"""Makes images ``[N, C, H, W]`` in [-1, 1] from the state of a run, always from the same latents."""
+
+
+class Callback:
+    """Does nothing at each of the five moments. Subclasses override the ones they need."""
+
+    def on_start(self, trainer: "Trainer") -> None:
+        """Training begins or goes on; the state is already restored."""
+
+    def on_step(self, trainer: "Trainer", previous: int) -> None:
+        """A step was made; ``previous`` is the number of images seen before it."""
+
+    def on_record(self, trainer: "Trainer", record: Mapping[str, Any]) -> None:
+        """A line of the log was written."""
+
+    def on_end(self, trainer: "Trainer", finished: bool) -> None:
+        """Training ended (``finished``) or was stopped; the checkpoint is written."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be carried over to a resumed run."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+
+class ProgressBar(Callback):
+    """Images per second, time left, losses, resolution and alpha in one line.
+
+    Args:
+        enabled: Whether to show it; ``None`` = only where standard error is a terminal.
+    """
+
+    def __init__(self, enabled: bool | None = None) -> None:
+        self.enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._bar: Any = None
+
+    def on_start(self, trainer: "Trainer") -> None:
+        """Open the bar where the run stands."""
+        self._bar = tqdm(
+            total=trainer.total_images,
+            initial=trainer.images_seen,
+            unit="img",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            disable=not self.enabled,
+        )
+
+    def on_step(self, trainer: "Trainer", previous: int) -> None:
+        """Advance by the images of the step."""
+        self._bar.update(trainer.images_seen - previous)
+
+    def on_record(self, trainer: "Trainer", record: Mapping[str, Any]) -> None:
+        """Show the newest values."""
+        resolution = record.get("resolution")
+        if resolution is not None:
+            self._bar.set_description(f"{resolution}x{resolution} alpha {record['alpha']:.2f}", refresh=False)
+        shown = {"D": "discriminator_loss", "G": "generator_loss", "gp": "penalty", "loss": "loss"}
+        values = {short: f"{record[key]:.2f}" for short, key in shown.items() if key in record}
+        if values:
+            self._bar.set_postfix(values, refresh=False)
+
+    def on_end(self, trainer: "Trainer", finished: bool) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+
+class SampleSheets(Callback):
+    """Saves a sheet of images from fixed latents, at regular points and at the end of each stage.
+
+    Files are ``samples/<images seen>_<resolution>px.png`` in the run directory; at the end, also an animation of all.
+
+    Args:
+        draw: Makes the images.
+        fractions: Points of each stage, as shares of its length; 1 is its end.
+        size: Side of one image on the sheet in pixels; smaller images are enlarged by whole factors.
+        columns: Images in a row; ``None`` = nearly square.
+        animation: File names of the animations made at the end, by suffix ``.gif`` or ``.webp``.
+    """
+
+    def __init__(
+        self,
+        draw: Draw,
+        *,
+        fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+        size: int = 64,
+        columns: int | None = None,
+        animation: Sequence[str] = ("progress.gif", "progress.webp"),
+    ) -> None:
+        self.draw = draw
+        self.fractions = tuple(fractions)
+        self.size = size
+        self.columns = columns
+        self.animation = tuple(animation)
+
+    def on_step(self, trainer: "Trainer", previous: int) -> None:
+        """Save a sheet if one is due."""
+        if trainer.run_dir is not None and passed(trainer, previous, self.fractions):
+            resolution = trainer.phase.resolution
+            name = f"{trainer.images_seen:012d}" + ("" if resolution is None else f"_{resolution}px") + ".png"
+            folder = trainer.run_dir / "samples"
+            folder.mkdir(exist_ok=True)
+            images = self.draw(trainer)
+            scale = max(1, self.size // images.shape[-1])
+            save_image_grid(images, folder / name, columns=self.columns, scale=scale)
+
+    def on_end(self, trainer: "Trainer", finished: bool) -> None:
+        """Make the animations."""
+        if trainer.run_dir is None or not finished:
+            return
+        frames = sorted((trainer.run_dir / "samples").glob("*.png"))
+        if frames:
+            for name in self.animation:
+                save_animation(frames, trainer.run_dir / name)
+
+
+class Measurements(Callback):
+    """Computes numbers at given points of each stage and writes them to the log.
+
+    Args:
+        measure: Maps the trainer to numbers by log key; must not touch the global random state.
+        fractions: Points of each stage, as shares of its length; 1 is its end.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[["Trainer"], Mapping[str, float]],
+        *,
+        fractions: Sequence[float] = (0.01, 0.25, 0.5, 0.75, 1.0),
+    ) -> None:
+        self.measure = measure
+        self.fractions = tuple(fractions)
+
+    def on_step(self, trainer: "Trainer", previous: int) -> None:
+        """Measure if it is due."""
+        if passed(trainer, previous, self.fractions):
+            trainer.record(self.measure(trainer))
+
+
+class TensorBoard(Callback):
+    """Writes every record, and a sheet of samples, as TensorBoard events into the run directory.
+
+    Args:
+        draw: Makes the images of the sheets; ``None`` for none.
+        fractions: Points of each stage at which a sheet is written.
+
+    Raises:
+        ImportError: If TensorBoard is not installed; the message names the command that installs it.
+    """
+
+    def __init__(self, draw: Draw | None = None, *, fractions: Sequence[float] = (0.5, 1.0)) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # deprecations inside TensorBoard's own imports
+                from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError('TensorBoard is missing: pip install "ganblocks[train]"') from error
+        self.draw = draw
+        self.fractions = tuple(fractions)
+        self._make_writer = SummaryWriter
+        self._writer: Any = None
+
+    def on_start(self, trainer: "Trainer") -> None:
+        """Open an event file; events after the point of resumption are hidden by TensorBoard."""
+        if trainer.run_dir is not None:
+            self._writer = self._make_writer(str(trainer.run_dir / "tensorboard"), purge_step=trainer.images_seen)
+
+    def on_step(self, trainer: "Trainer", previous: int) -> None:
+        """Write a sheet if one is due."""
+        if self._writer is not None and self.draw is not None and passed(trainer, previous, self.fractions):
+            sheet = image_grid(self.draw(trainer)).convert("RGB")
+            pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
+            pixels = pixels.reshape(sheet.height, sheet.width, 3)
+            self._writer.add_image("samples", pixels, trainer.images_seen, dataformats="HWC")
+
+    def on_record(self, trainer: "Trainer", record: Mapping[str, Any]) -> None:
+        """Write every number of the record."""
+        if self._writer is not None:
+            for key, value in record.items():
+                if key != "images_seen" and isinstance(value, (int, float)):
+                    self._writer.add_scalar(key, value, trainer.images_seen)
+
+    def on_end(self, trainer: "Trainer", finished: bool) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Summary(Callback):
+    """Draws the log as curves at the end of a run, ``curves.png`` in the run directory.
+
+    Args:
+        file_name: Name of the picture, by suffix ``.png`` or ``.svg``.
+        title: Over the curves; ``None`` = the name of the run directory.
+    """
+
+    def __init__(self, file_name: str = "curves.png", *, title: str | None = None) -> None:
+        self.file_name = file_name
+        self.title = title
+
+    def on_end(self, trainer: "Trainer", finished: bool) -> None:
+        """Draw what there is, also when the run was stopped."""
+        if trainer.run_dir is None or trainer.log is None:
+            return
+        records = [record for record in trainer.log.read() if "event" not in record]
+        if records:
+            target: Path = trainer.run_dir / self.file_name
+            save_curves(records, target, title=self.title or trainer.run_dir.name)
+
+
+def passed(trainer: "Trainer", previous: int, fractions: Sequence[float]) -> bool:
+    """Whether the last step reached one of these points of its stage; a pure function of the images seen.
+
+    Args:
+        trainer: The run, after its step.
+        previous: Images seen before the step.
+        fractions: Shares of the stage's length, above 0 to 1.
+
+    Raises:
+        ValueError: If a fraction is out of range.
+    """
+    require(all(0 < f <= 1 for f in fractions), "fractions", tuple(fractions), "above 0 and at most 1")
+    schedule = trainer.schedule
+    if isinstance(schedule, ProgressiveSchedule):
+        start = schedule.stage_starts[trainer.phase.stage]
+        length = schedule.stage_lengths[trainer.phase.stage]
+    else:
+        start, length = 0, trainer.total_images
+    return any(previous < start + fraction * length <= trainer.images_seen for fraction in fractions)

@@ -1,0 +1,272 @@
+"""A directory of checkpoints that survives crashes, full disks and flipped bits.
+
+How a checkpoint is written: all files into ``.tmp-<pid>-<name>``, each fsynced, then that directory; read back and
+compared with the hashes; renamed to its final name (images seen, 12 digits); the parent fsynced; only then are older
+ones deleted. A crash at any instant leaves the older checkpoints as they were, and at most a temporary that the next
+opening sweeps away.
+
+Saving again at the same number of images renames the old one to ``.old-<pid>-<name>`` first. A crash between the two
+renames leaves it there, whole; opening the store renames it back.
+"""
+
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ganblocks._checks import require
+from ganblocks.errors import CheckpointCorruptError, CheckpointError
+from ganblocks.training.checkpoint_format import (
+    Checkpoint,
+    encode_checkpoint,
+    fsync_directory,
+    read_checkpoint,
+    verify_hashes,
+    write_files,
+)
+
+__all__ = ["Checkpoint", "CheckpointStore"]
+
+_NAME = re.compile(r"[0-9]{12,}")
+_LEFTOVER = re.compile(r"\.(tmp|old)-([0-9]+)-(probe|(?:old-)?[0-9]{12,})")
+
+
+class CheckpointStore:
+    """The checkpoints of one run, named by the number of images seen. One process at a time may save.
+
+    Opening creates the directory, proves that it can be written to, and clears what a crash has left.
+
+    Args:
+        directory: Where the checkpoints live.
+        keep_last: How many to keep, the newest, at least 1. Those with more images seen than the one just saved
+            (left behind by a run that went back) are neither counted nor deleted.
+        pinned: Called with the path of a checkpoint about to be deleted; True keeps it. None pins nothing.
+        attempts: How often ``save`` tries before it gives up, at least 1.
+        backoff_seconds: Pause before the second attempt; it doubles with each further one.
+
+    Raises:
+        CheckpointError: The directory cannot be created or written to.
+        ValueError: ``keep_last`` or ``attempts`` is below 1, or ``backoff_seconds`` below 0.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep_last: int = 3,
+        pinned: Callable[[Path], bool] | None = None,
+        attempts: int = 3,
+        backoff_seconds: float = 0.5,
+    ) -> None:
+        require(keep_last >= 1, "keep_last", keep_last, "at least 1")
+        require(attempts >= 1, "attempts", attempts, "at least 1")
+        require(backoff_seconds >= 0, "backoff_seconds", backoff_seconds, "at least 0")
+        self.directory = Path(directory).absolute()
+        self.keep_last = keep_last
+        self._pinned = pinned
+        self._attempts = attempts
+        self._backoff_seconds = backoff_seconds
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            probe = self._leftover("tmp", "probe")
+            try:
+                write_files(probe, {"probe": b"can this be written?"})
+            finally:
+                _delete(probe)
+        except OSError as error:
+            raise CheckpointError(f"checkpoints cannot be written to {self.directory}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"CheckpointStore({str(self.directory)!r}, keep_last={self.keep_last})"
+
+    def save(
+        self,
+        state: Mapping[str, Any],
+        images_seen: int,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        check_finite: bool = True,
+    ) -> Path:
+        """Write a checkpoint, durably and verified, then delete the oldest beyond ``keep_last``.
+
+        Args:
+            state: What to save; see ``ganblocks.training.state.flatten`` for the types it may hold.
+            images_seen: Number of real images the run has seen, not negative. A checkpoint of that number is replaced.
+            metadata: Anything JSON, stored in the manifest; None is an empty object.
+            check_finite: Whether to refuse tensors that hold NaN or infinity.
+
+        Returns:
+            The directory of the new checkpoint.
+
+        Raises:
+            NonFiniteError: A tensor holds NaN or infinity; names it. Nothing was written.
+            TypeError, ValueError: The state or the metadata cannot be saved; names the place. Nothing was written.
+            CheckpointError: Every attempt failed, a full disk for example. The older checkpoints are intact.
+        """
+        require(type(images_seen) is int and images_seen >= 0, "images_seen", images_seen, "an int, not negative")
+        files = encode_checkpoint(state, images_seen, metadata, check_finite=check_finite)
+        final = self.directory / f"{images_seen:012d}"
+        if final.is_symlink():
+            raise CheckpointError(f"{final} is a symbolic link; remove it, checkpoints are not written through links")
+        failure: Exception | None = None
+        for attempt in range(self._attempts):
+            if attempt:
+                time.sleep(self._backoff_seconds * 2 ** (attempt - 1))
+            try:
+                self._write(files, final)
+                break
+            except (OSError, CheckpointCorruptError) as error:
+                failure = error
+        else:
+            raise CheckpointError(
+                f"checkpoint {final} could not be written in {self._attempts} attempts: {failure}. It needs "
+                f"{sum(map(len, files.values())):,} bytes{_free_space(self.directory)}. Free some space or repair the "
+                "directory, then resume; the older checkpoints are intact"
+            ) from failure
+        self._rotate(final)
+        return final
+
+    def list(self) -> list[Path]:
+        """The checkpoints, oldest first, whether valid or not.
+
+        Raises:
+            CheckpointError: The directory cannot be read.
+        """
+        try:
+            return sorted(
+                (path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)),
+                key=lambda path: int(path.name),
+            )
+        except OSError as error:
+            raise CheckpointError(f"the checkpoints in {self.directory} cannot be listed: {error}") from error
+
+    def latest_valid(self) -> Checkpoint | None:
+        """The newest checkpoint that is intact, or None if there is no checkpoint at all.
+
+        A damaged one that is newer gives a ``RuntimeWarning`` with its path and what is wrong.
+
+        Raises:
+            CheckpointCorruptError: There are checkpoints, and all are damaged; names each and why.
+            CheckpointError: The newest was written by a newer ganblocks or is a symbolic link: not for us to skip.
+        """
+        damage: list[str] = []
+        for path in reversed(self.list()):
+            try:
+                checkpoint = self.load(path)
+            except CheckpointCorruptError as error:
+                damage.append(str(error))
+                continue
+            for reason in damage:
+                warnings.warn(f"{reason}; going back to {path}", RuntimeWarning, stacklevel=2)
+            return checkpoint
+        if damage:
+            raise CheckpointCorruptError(
+                f"all {len(damage)} checkpoints in {self.directory} are damaged: {'; '.join(damage)}"
+            )
+        return None
+
+    def load(self, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read one checkpoint and verify every byte of it; see ``read_checkpoint`` for the errors.
+
+        Args:
+            path: Its directory; it need not lie in this store.
+        """
+        return read_checkpoint(path)
+
+    def verify(self, path: str | os.PathLike[str]) -> None:
+        """Raise CheckpointCorruptError unless the checkpoint is intact and can be read; see ``read_checkpoint``."""
+        read_checkpoint(path)
+
+    def _write(self, files: Mapping[str, bytes], final: Path) -> None:
+        """One attempt: temporary, verify, publish. Leaves no temporary behind, whatever happens."""
+        self._sweep()
+        temporary = self._leftover("tmp", final.name)
+        try:
+            write_files(temporary, files)
+            verify_hashes(temporary)
+            self._publish(temporary, final)
+        finally:
+            _delete(temporary)
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        if not os.path.lexists(final):
+            os.replace(temporary, final)
+            fsync_directory(self.directory)
+            return
+        aside = self._leftover("old", final.name)
+        os.replace(final, aside)
+        try:
+            os.replace(temporary, final)
+        except BaseException:
+            os.replace(aside, final)
+            raise
+        fsync_directory(self.directory)
+        self._discard(aside, final.name)
+
+    def _rotate(self, newest: Path) -> None:
+        upto = [path for path in self.list() if int(path.name) <= int(newest.name)]
+        for path in upto[: -self.keep_last]:
+            if path.is_symlink() or not path.is_dir() or (self._pinned is not None and self._pinned(path)):
+                continue
+            self._discard(path, path.name)
+
+    def _discard(self, path: Path, name: str) -> None:
+        """Rename before deleting, so that a crash halfway leaves no half checkpoint under a checkpoint's name."""
+        doomed = self._leftover("tmp", f"old-{name}")
+        try:
+            os.replace(path, doomed)
+        except OSError as error:
+            warnings.warn(f"the old checkpoint {path} cannot be deleted: {error}", RuntimeWarning, stacklevel=2)
+        else:
+            _delete(doomed)
+
+    def _leftover(self, kind: str, name: str) -> Path:
+        return self.directory / f".{kind}-{os.getpid()}-{name}"
+
+    def _sweep(self) -> None:
+        """Undo what a process that is gone, or an earlier attempt of this one, has left half done."""
+        for path in sorted(self.directory.iterdir()):
+            match = _LEFTOVER.fullmatch(path.name)
+            if match is None or _is_another_living_process(int(match[2])):
+                continue
+            final = self.directory / match[3]
+            if match[1] == "old" and not os.path.lexists(final):
+                os.replace(path, final)
+                fsync_directory(self.directory)
+            else:
+                _delete(path)
+
+
+def _is_another_living_process(pid: int) -> bool:
+    if pid == os.getpid() or os.name == "nt":  # on Windows os.kill(pid, 0) would end that process
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OverflowError, ProcessLookupError):
+        return False
+    return True
+
+
+def _delete(path: Path) -> None:
+    """Remove a leftover, never through a link; what cannot be removed now is swept later."""
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    except OSError as error:
+        warnings.warn(f"the leftover {path} cannot be deleted: {error}", RuntimeWarning, stacklevel=2)
+
+
+def _free_space(directory: Path) -> str:
+    try:
+        return f", {shutil.disk_usage(directory).free:,} are free"
+    except OSError:
+        return ""

@@ -1,0 +1,58 @@
+"""The log of a run: one JSON object a line, so that it survives a crash and any tool can read it."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunLog"]
+
+
+class RunLog:
+    """Appends records to ``log.jsonl``.
+
+    A record has ``images_seen`` and the values of that moment; a record with an ``event`` key tells of something that
+    happened (a start, a resume). Non-finite numbers are written as strings, since JSON has none.
+
+    Args:
+        path: The file; made when the first record comes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record; it is with the operating system when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole records; a line torn by a crash is passed over."""
+        if not self.path.exists():
+            return []
+        records = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+        return records
+
+    def rewind(self, images_seen: int) -> None:
+        """Drop measurements made after ``images_seen``, which a resumed run will make again; events stay."""
+        if not self.path.exists():
+            return
+        kept = [r for r in self.read() if "event" in r or int(r.get("images_seen", 0)) <= images_seen]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(temporary, self.path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

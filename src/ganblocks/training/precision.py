@@ -1,0 +1,91 @@
+"""Which numbers a run computes with, and in which memory format."""
+
+import dataclasses
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ganblocks._checks import require
+
+__all__ = ["Precision", "PrecisionName", "has_fast_bfloat16", "set_memory_format"]
+
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products are faster than float32 ones: a GPU that has them, or a CPU with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported())
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """The precision of the networks' forward passes; weights, optimizer state, statistics and norms stay float32.
+
+    Attributes:
+        name: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
+        device: Where the networks run.
+    """
+
+    name: Literal["fp32", "bf16", "fp16"]
+    device: torch.device
+
+    @classmethod
+    def resolve(cls, name: PrecisionName, device: torch.device | str) -> "Precision":
+        """Choose: ``"auto"`` is bf16 where the device is fast at it, fp32 elsewhere.
+
+        Raises:
+            ValueError: If the name is unknown.
+        """
+        device = torch.device(device)
+        names = ("auto", "fp32", "bf16", "fp16")
+        require(name in names, "precision", name, f"one of {', '.join(names)}")
+        if name == "auto":
+            return cls("bf16" if has_fast_bfloat16(device) else "fp32", device)
+        return cls(name, device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the convolutions."""
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.name]
+
+    @property
+    def low(self) -> bool:
+        """Whether this is less than float32."""
+        return self.name != "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the networks run."""
+        return torch.autocast(self.device.type, dtype=self.dtype if self.low else None, enabled=self.low)
+
+    def memory_format(self, resolution: int | None) -> torch.memory_format:
+        """Channels last in low precision, and in float32 from 16 pixels up; below that the plain order is faster."""
+        if self.low or (resolution is not None and resolution >= 16):
+            return torch.channels_last
+        return torch.contiguous_format
+
+
+@torch.no_grad()
+def set_memory_format(
+    memory_format: torch.memory_format, modules: list[nn.Module], optimizers: list[torch.optim.Optimizer]
+) -> None:
+    """Bring every 4-D weight, its gradient and its optimizer state into one memory format.
+
+    All three must agree: a fused optimizer walks through their memory side by side.
+    """
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=memory_format)
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.contiguous(memory_format=memory_format)
+    for optimizer in optimizers:
+        for state in optimizer.state.values():
+            entries: dict[str, Any] = state
+            for key, value in entries.items():
+                if isinstance(value, torch.Tensor) and value.dim() == 4:
+                    entries[key] = value.contiguous(memory_format=memory_format)

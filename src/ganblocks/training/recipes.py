@@ -1,0 +1,179 @@
+"""Recipes: everything about an experiment that is not architecture."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import torch
+from torch import nn
+
+from ganblocks._checks import require
+from ganblocks.training.ema import ExponentialMovingAverage
+from ganblocks.training.precision import Precision
+from ganblocks.training.schedule import ProgressiveSchedule
+from ganblocks.training.steps import ProgressiveStep, latent_sampler
+
+__all__ = ["ProGANRecipe", "document", "karras2018"]
+
+_KARRAS_BATCHES = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4}
+_KARRAS_RATES = {**dict.fromkeys((4, 8, 16, 32, 64, 128, 256, 512), 0.001), 1024: 0.0015}
+_DOCUMENT_BATCHES = {4: 32, 8: 32, 16: 32, 32: 16, 64: 16, 128: 16, 256: 16, 512: 8, 1024: 4}
+
+
+@dataclasses.dataclass(frozen=True)
+class ProGANRecipe:
+    """How a ProGAN is trained. The defaults are Karras et al. 2018, appendix A.1, for one GPU.
+
+    Attributes:
+        start_resolution: Side of the first stage's images in pixels.
+        phase_images: Images of each fade and each hold.
+        fade_first: Whether the first stage begins with a fade.
+        first_alpha: Lower bound of alpha within a fade.
+        batch_sizes: By resolution.
+        learning_rates: By resolution.
+        betas: Of Adam.
+        adam_eps: Of Adam.
+        reset_moments: Whether Adam forgets its moments at both ends of each fade.
+        penalty_weight: Lambda of the gradient penalty.
+        drift_weight: Weight of the mean squared score of the reals.
+        n_critic: Discriminator updates for each generator update.
+        reuse_fakes: Whether the generator is updated on the fakes that the discriminator was trained on.
+        blend_reals: Whether reals are cross-faded as well.
+        sampler: Latents that the finished generator is sampled with, ``"normal"`` or ``"truncnorm"``; training always
+            draws N(0, 1).
+        truncation: Bound of the truncated normal.
+        ema_decay: Of the generator's moving average, a step; ``None`` for no average, unless
+            ``ema_half_life_images`` is given, which comes first.
+        ema_half_life_images: The same as a half-life.
+        mirror: Whether images are mirrored at random.
+    """
+
+    start_resolution: int = 4
+    phase_images: int = 600_000
+    fade_first: bool = False
+    first_alpha: float = 0.0
+    batch_sizes: dict[int, int] = dataclasses.field(default_factory=lambda: dict(_KARRAS_BATCHES))
+    learning_rates: dict[int, float] = dataclasses.field(default_factory=lambda: dict(_KARRAS_RATES))
+    betas: tuple[float, float] = (0.0, 0.99)
+    adam_eps: float = 1e-8
+    reset_moments: bool = True
+    penalty_weight: float = 10.0
+    drift_weight: float = 1e-3
+    n_critic: int = 1
+    reuse_fakes: bool = False
+    blend_reals: bool = True
+    sampler: Literal["normal", "truncnorm"] = "normal"
+    truncation: float = 0.7
+    ema_decay: float | None = 0.999
+    ema_half_life_images: float | None = None
+    mirror: bool = True
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values in the named fields."""
+        return dataclasses.replace(self, **changes)
+
+    def schedule(self, resolution: int, *, stage_images: Sequence[int] | None = None) -> ProgressiveSchedule:
+        """The schedule from `start_resolution` to ``resolution``.
+
+        Args:
+            resolution: Of the last stage, a power of two.
+            stage_images: Images of each stage instead of what `phase_images` gives: half of them fade and half hold,
+                all of them hold in a first stage without fade. One number for each stage.
+
+        Raises:
+            ValueError: If the resolution is below the start or the numbers do not fit.
+        """
+        start = self.start_resolution
+        require(resolution >= start, "resolution", resolution, f"at least the first resolution {start}")
+        resolutions = [start]
+        while resolutions[-1] < resolution:
+            resolutions.append(2 * resolutions[-1])
+        require(resolutions[-1] == resolution, "resolution", resolution, f"{start} times a power of two")
+        schedule = ProgressiveSchedule.build(
+            resolutions,
+            phase_images=self.phase_images,
+            batch_sizes=self.batch_sizes,
+            learning_rates=self.learning_rates,
+            fade_first=self.fade_first,
+            first_alpha=self.first_alpha,
+        )
+        if stage_images is None:
+            return schedule
+        require(len(stage_images) == len(resolutions), "stage_images", stage_images, f"one for each of {resolutions}")
+        fades = [count // 2 if index or self.fade_first else 0 for index, count in enumerate(stage_images)]
+        holds = [count - fade for count, fade in zip(stage_images, fades, strict=True)]
+        return dataclasses.replace(schedule, fade_images=tuple(fades), stable_images=tuple(holds))
+
+    def build_step(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        latent_dim: int,
+        conditional: bool = False,
+        precision: Precision | None = None,
+    ) -> ProgressiveStep:
+        """Optimizers, moving average and step for two growing networks, which must already be on their device.
+
+        Args:
+            generator: See `ProgressiveStep`.
+            discriminator: See `ProgressiveStep`.
+            latent_dim: Size of a latent vector.
+            conditional: Whether labels are used.
+            precision: ``None`` = float32 on the CPU.
+        """
+        average = None
+        if self.ema_half_life_images is not None:
+            average = ExponentialMovingAverage(generator, half_life_images=self.ema_half_life_images)
+        elif self.ema_decay is not None:
+            average = ExponentialMovingAverage(generator, decay=self.ema_decay)
+        return ProgressiveStep(
+            generator,
+            discriminator,
+            generator_optimizer=self._adam(generator),
+            discriminator_optimizer=self._adam(discriminator),
+            sampler=latent_sampler(latent_dim),
+            penalty_weight=self.penalty_weight,
+            drift_weight=self.drift_weight,
+            n_critic=self.n_critic,
+            reuse_fakes=self.reuse_fakes,
+            conditional=conditional,
+            ema=average,
+            precision=precision,
+            blend_reals=self.blend_reals,
+            reset_moments=self.reset_moments,
+        )
+
+    def _adam(self, module: nn.Module) -> torch.optim.Adam:
+        rate = self.learning_rates[self.start_resolution]
+        return torch.optim.Adam(module.parameters(), lr=rate, betas=self.betas, eps=self.adam_eps, fused=True)
+
+
+def karras2018(**overrides: Any) -> ProGANRecipe:
+    """The paper's training: WGAN-GP, Adam (0, 0.99), 600,000 images a phase, moments reset, average of 0.999."""
+    return ProGANRecipe(**overrides)
+
+
+def document(*, dataset_images: int = 30_000, epochs: int = 30, **overrides: Any) -> ProGANRecipe:
+    """The course text's training: each stage fades in for half of its epochs, then holds; no average, nothing reset.
+
+    Args:
+        dataset_images: Images in the data set (30,000 in CelebA-HQ).
+        epochs: Passes over it in each stage.
+        **overrides: Fields of `ProGANRecipe`. The text starts at 128 pixels, without any smaller stage before;
+            ``start_resolution=4`` grows from the beginning.
+    """
+    values: dict[str, Any] = {
+        "start_resolution": 128,
+        "phase_images": epochs * dataset_images // 2,
+        "fade_first": True,
+        "first_alpha": 1e-5,
+        "batch_sizes": dict(_DOCUMENT_BATCHES),
+        "learning_rates": dict.fromkeys(_DOCUMENT_BATCHES, 0.001),
+        "reset_moments": False,
+        "reuse_fakes": True,
+        "blend_reals": False,
+        "ema_decay": None,
+        "sampler": "truncnorm",
+    }
+    return ProGANRecipe(**{**values, **overrides})

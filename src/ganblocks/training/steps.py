@@ -1,0 +1,395 @@
+"""The science of one batch: a step owns networks and optimizers, and returns what happened as tensors.
+
+A step never looks at a value on the host (no ``.item()``), except through the gradient scalers that float16 needs.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganblocks._checks import require
+from ganblocks.functional.fade import fade_in
+from ganblocks.functional.image_range import from_uint8
+from ganblocks.functional.latent import normal_latents, truncated_normal_latents
+from ganblocks.functional.resample import downsample_box, upsample_nearest
+from ganblocks.losses import adversarial
+from ganblocks.losses.penalties import drift_penalty, gradient_penalty
+from ganblocks.training.ema import ExponentialMovingAverage
+from ganblocks.training.precision import Precision, set_memory_format
+from ganblocks.training.randomness import StepContext
+
+__all__ = ["AdversarialStep", "LatentSampler", "Penalty", "ProgressiveStep", "Step", "latent_sampler"]
+
+LatentSampler = Callable[[int, torch.Generator], Tensor]
+"""Draws ``count`` latents ``[count, Z]`` from a generator, on the generator's device."""
+
+Penalty = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, torch.Generator], Tensor]
+"""Maps (critic, real images, fake images, generator) to an unweighted scalar."""
+
+
+class Step(Protocol):
+    """One training step, as `ganblocks.training.Trainer` sees it."""
+
+    def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
+        """Train on one batch; return scalars (0-d tensors) by log key."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
+def latent_sampler(
+    latent_dim: int, kind: Literal["normal", "truncnorm"] = "normal", *, truncation: float = 0.7
+) -> LatentSampler:
+    """A sampler of latents ``[count, latent_dim]``.
+
+    Args:
+        latent_dim: Size of a latent vector.
+        kind: ``"normal"`` for N(0, 1); ``"truncnorm"`` for N(0, 1) conditioned to lie within ``truncation``.
+        truncation: Bound of the truncated normal.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+    """
+    require(kind in ("normal", "truncnorm"), "kind", kind, "'normal' or 'truncnorm'")
+    if kind == "truncnorm":
+        return lambda count, generator: truncated_normal_latents(
+            count, latent_dim, truncation=truncation, generator=generator
+        )
+    return lambda count, generator: normal_latents(count, latent_dim, generator=generator)
+
+
+def wgan_gp(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+    """The default `Penalty`: Gulrajani et al. 2017, two-sided, uniform mixing."""
+    return gradient_penalty(critic, real, fake, generator=generator)
+
+
+class AdversarialStep:
+    """One update of a discriminator and, every ``n_critic`` calls, one of a generator.
+
+    Goodfellow et al. 2014, algorithm 1; with the defaults Gulrajani et al. 2017, algorithm 1, one critic step each.
+
+    Args:
+        generator: Latents ``[N, Z]`` to images. Called ``generator(latents)``, or ``generator(latents, labels)`` where
+            the data has labels and ``conditional`` is set.
+        discriminator: Images to scores ``[N]``; called in the same way.
+        generator_optimizer: Over the generator's parameters.
+        discriminator_optimizer: Over the discriminator's parameters.
+        sampler: Draws latents; see `latent_sampler`.
+        loss: A pair of losses of `ganblocks.losses`.
+        penalty: Added to the discriminator's loss with ``penalty_weight``; ``None`` for no penalty.
+        penalty_weight: Lambda of the gradient penalty; gamma / 2 for R1 and R2.
+        drift_weight: Weight of the mean squared score of the reals, 0 for none.
+        n_critic: Discriminator updates for each generator update, each on a fresh batch.
+        reuse_fakes: Whether the generator is updated on the images that the discriminator was just trained on (one
+            generator pass less) instead of fresh ones.
+        conditional: Whether labels are handed to both networks.
+        ema: Moving average of the generator, or ``None``.
+        precision: Of the forward passes; ``None`` = float32 on the CPU.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        generator_optimizer: torch.optim.Optimizer,
+        discriminator_optimizer: torch.optim.Optimizer,
+        sampler: LatentSampler,
+        loss: adversarial.AdversarialLoss = adversarial.wasserstein,
+        penalty: Penalty | None = wgan_gp,
+        penalty_weight: float = 10.0,
+        drift_weight: float = 0.0,
+        n_critic: int = 1,
+        reuse_fakes: bool = False,
+        conditional: bool = False,
+        ema: ExponentialMovingAverage | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        require(n_critic >= 1, "n_critic", n_critic, "at least 1")
+        require(penalty_weight >= 0, "penalty_weight", penalty_weight, "0 or more")
+        require(drift_weight >= 0, "drift_weight", drift_weight, "0 or more")
+        self.generator = generator
+        self.discriminator = discriminator
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.sampler = sampler
+        self.loss = loss
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.drift_weight = drift_weight
+        self.n_critic = n_critic
+        self.reuse_fakes = reuse_fakes
+        self.conditional = conditional
+        self.ema = ema
+        self.precision = precision or Precision("fp32", torch.device("cpu"))
+        self.calls = 0
+        scaling = self.precision.name == "fp16"
+        device = self.precision.device.type
+        self.generator_scaler = torch.amp.GradScaler(device, enabled=scaling)
+        self.discriminator_scaler = torch.amp.GradScaler(device, enabled=scaling)
+        self._memory_format: torch.memory_format | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
+        """Train on one batch of real images, uint8 or float in [-1, 1].
+
+        Returns:
+            ``discriminator_loss``, ``real_score``, ``fake_score``, ``penalty`` (if there is one), and
+            ``generator_loss`` in the calls that update the generator: 0-d tensors without graph.
+        """
+        self._prepare(context)
+        real = self._real_images(images, context)
+        labels = labels.to(real.device) if labels is not None and self.conditional else None
+        updates_generator = (self.calls + 1) % self.n_critic == 0
+        keeps_graph = self.reuse_fakes and updates_generator
+
+        with torch.set_grad_enabled(keeps_graph), self.precision.autocast():
+            fake = self._generate(self._latents(len(real), context, "latents"), labels, context)
+        log = self._train_discriminator(real, fake.detach(), labels, context)
+        if updates_generator:
+            if not keeps_graph:
+                with self.precision.autocast():
+                    fake = self._generate(self._latents(len(real), context, "generator_latents"), labels, context)
+            log |= self._train_generator(real, fake, labels, context)
+            if self.ema is not None:
+                self.ema.update(self.generator, images=len(real) * self.n_critic)
+        self.calls += 1
+        return log
+
+    def _train_discriminator(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
+    ) -> dict[str, Tensor]:
+        with self.precision.autocast():
+            real_logits, fake_logits, extra = self._score_both(real, fake, labels, context)
+            loss = self.loss.discriminator_loss(real_logits, fake_logits)
+            log = {"real_score": real_logits.detach().float().mean(), "fake_score": fake_logits.detach().float().mean()}
+            for key, value in extra.items():
+                loss = loss + value
+                log[f"discriminator_{key}"] = value.detach()
+            if self.drift_weight:
+                loss = loss + self.drift_weight * drift_penalty(real_logits)
+            if self.penalty is not None:
+                penalty = self.penalty(
+                    lambda images: self._score(images, labels, context), real, fake, context.generator("mixing")
+                )
+                loss = loss + self.penalty_weight * penalty
+                log["penalty"] = penalty.detach()
+        _update(loss, self.discriminator_optimizer, self.discriminator_scaler)
+        return {"discriminator_loss": loss.detach(), **log}
+
+    def _train_generator(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
+    ) -> dict[str, Tensor]:
+        with _frozen(self.discriminator):
+            with self.precision.autocast():
+                fake_logits, extra = self._score_fake(fake, labels, context)
+                real_logits = None
+                if self.loss.generator_needs_real:
+                    with torch.no_grad():
+                        real_logits = self._score(real, labels, context)
+                loss = self.loss.generator_loss(real_logits, fake_logits)
+                for value in extra.values():
+                    loss = loss + value
+            _update(loss, self.generator_optimizer, self.generator_scaler)
+        return {"generator_loss": loss.detach(), **{f"generator_{key}": value.detach() for key, value in extra.items()}}
+
+    # What a network is called with. `ProgressiveStep` overrides these four and `_prepare`.
+
+    def _generate(self, latents: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
+        images: Tensor = self.generator(latents) if labels is None else self.generator(latents, labels)
+        return images
+
+    def _score(self, images: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
+        scores: Tensor = self.discriminator(images) if labels is None else self.discriminator(images, labels)
+        return scores
+
+    def _score_both(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Scores of reals and fakes, and further terms of the discriminator's loss by name."""
+        return self._score(real, labels, context), self._score(fake, labels, context), {}
+
+    def _score_fake(
+        self, fake: Tensor, labels: Tensor | None, context: StepContext
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scores of fakes, and further terms of the generator's loss by name."""
+        return self._score(fake, labels, context), {}
+
+    def _prepare(self, context: StepContext) -> None:
+        """Bring learning rates and memory format to what the phase says."""
+        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = context.phase.learning_rate
+        memory_format = self.precision.memory_format(context.phase.resolution)
+        if memory_format != self._memory_format:
+            self._memory_format = memory_format
+            modules = [self.generator, self.discriminator]
+            modules += [] if self.ema is None else [self.ema.module]
+            set_memory_format(memory_format, modules, [self.generator_optimizer, self.discriminator_optimizer])
+
+    def _real_images(self, images: Tensor, context: StepContext) -> Tensor:
+        images = images.to(self.precision.device, non_blocking=True)
+        real = from_uint8(images) if images.dtype == torch.uint8 else images
+        if real.dim() == 4 and self._memory_format is not None:
+            real = real.contiguous(memory_format=self._memory_format)
+        return real
+
+    def _latents(self, count: int, context: StepContext, purpose: str) -> Tensor:
+        return self.sampler(count, context.generator(purpose)).to(self.precision.device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both networks, their optimizers and scalers, the moving average and the number of calls."""
+        return {
+            "calls": self.calls,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "generator_scaler": self.generator_scaler.state_dict(),
+            "discriminator_scaler": self.discriminator_scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave.
+
+        Raises:
+            RuntimeError: If names or shapes of the weights differ.
+            ValueError: If one side has a moving average and the other has none.
+        """
+        has_average = state["ema"] is not None
+        require(has_average == (self.ema is not None), "ema", self.ema, "given if and only if the saved run had one")
+        self.calls = int(state["calls"])
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        self.generator_scaler.load_state_dict(state["generator_scaler"])
+        self.discriminator_scaler.load_state_dict(state["discriminator_scaler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self._memory_format = None  # the optimizer's state came in the order of the file
+
+
+class ProgressiveStep(AdversarialStep):
+    """`AdversarialStep` for networks that grow, such as `ganblocks.models.progan`.
+
+    Karras et al. 2018. The networks are any modules called ``generator(latents, labels, resolution=R, alpha=a)`` and
+    ``discriminator(images, labels, alpha=a)``. A discriminator that also takes ``chunks`` sees reals and fakes in one
+    pass; one that has ``score_and_classify`` is trained to tell the classes as well (Odena et al. 2017).
+
+    Args:
+        *arguments: As `AdversarialStep`.
+        blend_reals: Whether reals are cross-faded with their half-resolution version during a fade.
+        reset_moments: Whether the optimizers forget their moments at both ends of each fade.
+        classification_weight: Weight of the auxiliary cross-entropy, used where ``conditional`` is set.
+        **options: As `AdversarialStep`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        blend_reals: bool = True,
+        reset_moments: bool = True,
+        classification_weight: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.blend_reals = blend_reals
+        self.reset_moments = reset_moments
+        self.classification_weight = classification_weight
+        self._phase_key: tuple[int, bool] | None = None
+        self._one_pass = "chunks" in inspect.signature(self.discriminator.forward).parameters
+        self._classifies = self.conditional and hasattr(self.discriminator, "score_and_classify")
+
+    def _prepare(self, context: StepContext) -> None:
+        key = (context.phase.stage, context.phase.fading)
+        if self.reset_moments and self._phase_key not in (None, key):
+            self.generator_optimizer.state.clear()
+            self.discriminator_optimizer.state.clear()
+        self._phase_key = key
+        super()._prepare(context)
+
+    def _real_images(self, images: Tensor, context: StepContext) -> Tensor:
+        real = super()._real_images(images, context)
+        if self.blend_reals and context.phase.fading and (context.phase.resolution or 0) > 4:
+            real = fade_in(upsample_nearest(downsample_box(real)), real, context.phase.alpha)
+        return real
+
+    def _generate(self, latents: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
+        phase = context.phase
+        images: Tensor = self.generator(latents, labels, resolution=phase.resolution, alpha=phase.alpha)
+        return images
+
+    def _score(self, images: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
+        scores: Tensor = self.discriminator(images, labels, alpha=context.phase.alpha)
+        return scores
+
+    def _score_both(
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        if not self._one_pass:
+            return super()._score_both(real, fake, labels, context)
+        both = torch.cat([real, fake.to(real.dtype)])
+        if labels is None or not self._classifies:
+            doubled = None if labels is None else labels.repeat(2)
+            scores = self.discriminator(both, doubled, alpha=context.phase.alpha, chunks=2)
+            real_scores, fake_scores = scores.chunk(2)
+            return real_scores, fake_scores, {}
+        scores, classes = self.discriminator.score_and_classify(both, alpha=context.phase.alpha, chunks=2)
+        real_scores, fake_scores = scores.chunk(2)
+        return real_scores, fake_scores, {"class_loss": self._class_loss(classes, labels.repeat(2))}
+
+    def _score_fake(
+        self, fake: Tensor, labels: Tensor | None, context: StepContext
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if labels is None or not self._classifies:
+            return super()._score_fake(fake, labels, context)
+        scores, classes = self.discriminator.score_and_classify(fake, alpha=context.phase.alpha)
+        return scores, {"class_loss": self._class_loss(classes, labels)}
+
+    def _class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.classification_weight * F.cross_entropy(logits.float(), labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `AdversarialStep.state_dict`, with the phase of the last call."""
+        return {**super().state_dict(), "phase_key": self._phase_key}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As `AdversarialStep.load_state_dict`."""
+        super().load_state_dict(state)
+        key = state["phase_key"]
+        self._phase_key = None if key is None else (int(key[0]), bool(key[1]))
+
+
+def _update(loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+
+
+@contextlib.contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Spend no work on gradients of these weights, then put everything back."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
