@@ -135,10 +135,10 @@ def as_batches(data: Any, *, seed: int = 0) -> Batches:
     Raises:
         TypeError: If ``data`` is none of these.
     """
-    if isinstance(data, Batches):
-        return data
     if isinstance(data, MultiResolutionImages):
         return ProgressiveBatches(data, seed=seed)
+    if isinstance(data, Batches):
+        return data
     if isinstance(data, torch.utils.data.Dataset) and isinstance(data, Sized) and hasattr(data, "__getitem__"):
         return DatasetBatches(data, seed=seed)
     require(isinstance(data, Iterable), "data", type(data).__name__, "a data set or an iterable of batches", TypeError)

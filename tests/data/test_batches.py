@@ -1,0 +1,114 @@
+"""Streams of batches that can be entered at any position."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from ganblocks.data import (
+    ArrayImages,
+    DatasetBatches,
+    IterableBatches,
+    MultiResolutionImages,
+    ProgressiveBatches,
+    as_batches,
+)
+from ganblocks.errors import DataError, EmptyDatasetError
+
+
+@pytest.fixture
+def images() -> MultiResolutionImages:
+    """Image i is filled with 10 i, its left half brightened by 5; its label is i % 3."""
+    pixels = np.zeros((12, 8, 8), np.uint8) + 10 * np.arange(12, dtype=np.uint8)[:, None, None]
+    pixels[:, :, :4] += 5
+    return MultiResolutionImages(ArrayImages(pixels, labels=np.arange(12) % 3, layout="NHW"), resolution=8)
+
+
+def test_any_cutting_gives_the_same_stream(images: MultiResolutionImages) -> None:
+    stream = ProgressiveBatches(images, seed=1)
+    whole, labels = stream.batch(0, 30, 8)
+    assert labels is not None
+    parts = [stream.batch(position, 5, 8) for position in range(0, 30, 5)]
+    assert torch.equal(whole, torch.cat([part for part, _ in parts]))
+    assert torch.equal(labels, torch.cat([label for _, label in parts if label is not None]))
+    numbers = whole[:, 0].flatten(1).min(1).values // 10
+    assert torch.equal(numbers % 3, labels)
+    assert sorted(numbers[:12].tolist()) == list(range(12))
+
+
+def test_mirroring_flips_about_half_and_can_be_switched_off(images: MultiResolutionImages) -> None:
+    mirrored = ProgressiveBatches(images, seed=1).batch(0, 600, 8)[0]
+    share = (mirrored[:, 0, 0, 0] < mirrored[:, 0, 0, 7]).float().mean().item()
+    assert 0.4 < share < 0.6
+    plain = ProgressiveBatches(images, seed=1, mirror=False).batch(0, 60, 8)[0]
+    assert (plain[:, 0, 0, 0] > plain[:, 0, 0, 7]).all()
+
+
+def test_resolution_chooses_the_level_and_none_the_largest(images: MultiResolutionImages) -> None:
+    stream = ProgressiveBatches(images)
+    assert stream.batch(0, 2, 4)[0].shape == (2, 1, 4, 4)
+    assert stream.batch(0, 2, None)[0].shape == (2, 1, 8, 8)
+
+
+def test_indices_restrict_the_stream(images: MultiResolutionImages) -> None:
+    batch, _ = ProgressiveBatches(images, indices=np.array([2, 5])).batch(0, 20, 8)
+    assert set((batch[:, 0].flatten(1).min(1).values // 10).tolist()) == {2, 5}
+
+
+def test_map_style_data_sets() -> None:
+    with_labels = as_batches(TensorDataset(torch.arange(6.0)[:, None], torch.arange(6)), seed=3)
+    images, labels = with_labels.batch(2, 6, None)
+    assert labels is not None
+    assert torch.equal(images[:, 0].long(), labels)
+    assert isinstance(with_labels, DatasetBatches)
+
+    class Bare(Dataset[torch.Tensor]):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> torch.Tensor:
+            return torch.full((1, 2, 2), float(index))
+
+    images, labels = as_batches(Bare()).batch(0, 4, None)
+    assert labels is None
+    assert sorted(images[:, 0, 0, 0].tolist()) == [0, 1, 2, 3]
+
+
+def test_iterables_begin_anew_and_can_be_entered_anywhere() -> None:
+    batches = [torch.zeros(3), torch.ones(2)]
+    stream = as_batches(batches)
+    values = []
+    position = 0
+    for _ in range(5):
+        batch, _ = stream.batch(position, 99, None)
+        values.append(batch.tolist())
+        position += len(batch)
+    assert values == [[0, 0, 0], [1, 1], [0, 0, 0], [1, 1], [0, 0, 0]]
+    assert IterableBatches(batches).batch(8, 99, None)[0].tolist() == [1, 1]
+    assert stream.batch(3, 99, None)[0].tolist() == [1, 1]  # going back starts over
+    with pytest.raises(DataError, match="after 4 images"):
+        IterableBatches(batches).batch(4, 99, None)
+
+
+def test_a_data_loader_is_an_iterable_of_batches() -> None:
+    loader = DataLoader(TensorDataset(torch.arange(4.0), torch.arange(4)), batch_size=2)
+    images, labels = as_batches(loader).batch(2, 2, None)
+    assert labels is not None
+    assert images.tolist() == labels.tolist() == [2, 3]
+
+
+def test_recognises_a_cache_and_keeps_a_stream(images: MultiResolutionImages) -> None:
+    stream = as_batches(images)
+    assert isinstance(stream, ProgressiveBatches)
+    assert as_batches(stream) is stream
+
+
+def test_empty_or_unusable_data_is_named() -> None:
+    with pytest.raises(EmptyDatasetError, match="no images"):
+        IterableBatches([]).batch(0, 1, None)
+    with pytest.raises(EmptyDatasetError, match="no items"):
+        DatasetBatches(TensorDataset(torch.zeros(0, 1)))
+    with pytest.raises(TypeError, match="`data` is 'int'"):
+        as_batches(3)
+    with pytest.raises(TypeError, match="`images`"):
+        IterableBatches([["no", "tensor"]]).batch(0, 1, None)

@@ -1,0 +1,37 @@
+"""The log survives what happens to logs."""
+
+import json
+import math
+from pathlib import Path
+
+from ganblocks.training.logging import RunLog
+
+
+def test_one_json_object_a_line(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    assert log.read() == []
+    log.append({"images_seen": 1, "loss": 0.5})
+    log.append({"images_seen": 2, "loss": math.inf})
+    assert [json.loads(line) for line in log.path.read_text().splitlines()] == log.read()
+    assert log.read()[1]["loss"] == "inf"
+
+
+def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"images_seen": 1})
+    with log.path.open("a") as file:
+        file.write('{"images_seen": 2, "lo')
+    assert log.read() == [{"images_seen": 1}]
+    log.rewind(5)
+    log.append({"images_seen": 3})
+    assert log.read() == [{"images_seen": 1}, {"images_seen": 3}]
+
+
+def test_rewind_drops_later_measurements_and_keeps_events(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    log.rewind(0)
+    for record in ({"event": "start", "images_seen": 0}, {"images_seen": 5}, {"event": "resume", "images_seen": 9}):
+        log.append(record)
+    log.append({"images_seen": 10})
+    log.rewind(5)
+    assert [record["images_seen"] for record in log.read()] == [0, 5, 9]

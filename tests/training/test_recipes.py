@@ -1,0 +1,67 @@
+"""Recipes carry the numbers of their sources."""
+
+import pytest
+import torch
+
+from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
+from ganblocks.training import recipes
+
+
+def test_karras2018_is_the_paper() -> None:
+    recipe = recipes.karras2018()
+    assert (recipe.betas, recipe.adam_eps) == ((0.0, 0.99), 1e-8)
+    assert (recipe.penalty_weight, recipe.drift_weight, recipe.n_critic) == (10.0, 1e-3, 1)
+    assert (recipe.ema_decay, recipe.reset_moments, recipe.blend_reals) == (0.999, True, True)
+    assert recipe.mirror
+    schedule = recipe.schedule(1024)
+    assert schedule.resolutions == (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+    assert schedule.batch_sizes == (128, 128, 128, 64, 32, 16, 8, 4, 4)
+    assert schedule.learning_rates == (0.001,) * 8 + (0.0015,)
+    assert schedule.fade_images == (0,) + (600_000,) * 8
+    assert schedule.total_images == 17 * 600_000
+
+
+def test_document_is_the_course_text() -> None:
+    recipe = recipes.document()
+    schedule = recipe.schedule(1024)
+    assert schedule.resolutions == (128, 256, 512, 1024)  # it starts at 128
+    assert schedule.batch_sizes == (16, 16, 8, 4)
+    assert schedule.fade_images == schedule.stable_images == (450_000,) * 4  # half of 30 epochs of 30,000 images
+    iterations = sum(length / batch for length, batch in zip(schedule.stage_lengths, schedule.batch_sizes, strict=True))
+    assert iterations == 450_000
+    assert schedule.phase(0).alpha == 1e-5
+    assert (recipe.ema_decay, recipe.blend_reals, recipe.reset_moments) == (None, False, False)
+    assert (recipe.sampler, recipe.truncation) == ("truncnorm", 0.7)
+    assert recipe.reuse_fakes
+    sizes = recipe.replace(start_resolution=4).schedule(1024).batch_sizes
+    assert sizes == (32, 32, 32, 16, 16, 16, 16, 8, 4)
+
+
+def test_stage_images_replace_the_lengths() -> None:
+    schedule = recipes.karras2018().schedule(16, stage_images=[10, 20, 31])
+    assert schedule.fade_images == (0, 10, 15)
+    assert schedule.stable_images == (10, 10, 16)
+    first = recipes.document(start_resolution=4).schedule(8, stage_images=[10, 20])
+    assert first.fade_images == (5, 10)
+    with pytest.raises(ValueError, match="stage_images"):
+        recipes.karras2018().schedule(16, stage_images=[10])
+
+
+def test_resolutions_that_cannot_be_reached_are_refused() -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        recipes.karras2018().schedule(48)
+    with pytest.raises(ValueError, match="at least the first"):
+        recipes.document().schedule(64)
+
+
+def test_step_carries_the_recipe() -> None:
+    config = ProGANConfig.karras2018(8, latent_dim=4, max_channels=4)
+    recipe = recipes.karras2018(n_critic=2, penalty_weight=7.0, drift_weight=0.5, ema_half_life_images=100.0)
+    step = recipe.build_step(Generator(config), Discriminator(config), latent_dim=4)
+    assert (step.n_critic, step.penalty_weight, step.drift_weight) == (2, 7.0, 0.5)
+    assert step.ema is not None
+    assert step.ema.half_life_images == 100.0
+    group = step.generator_optimizer.param_groups[0]
+    assert isinstance(step.generator_optimizer, torch.optim.Adam)
+    assert (group["betas"], group["eps"], group["fused"]) == ((0.0, 0.99), 1e-8, True)
+    assert recipes.document().build_step(Generator(config), Discriminator(config), latent_dim=4).ema is None

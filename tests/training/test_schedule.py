@@ -1,0 +1,117 @@
+"""Schedules: pure functions of the images seen, with the paper's boundaries."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ganblocks.training.schedule import ConstantSchedule, ProgressiveSchedule
+
+K = 600_000
+
+
+def paper(resolution: int = 1024) -> ProgressiveSchedule:
+    resolutions = [2**e for e in range(2, resolution.bit_length())]
+    return ProgressiveSchedule.build(resolutions, phase_images=K, batch_sizes=16, learning_rates=1e-3)
+
+
+def test_holds_4x4_then_fades_and_holds_each_doubling() -> None:
+    schedule = paper(16)
+    expected = [
+        (0, 4, 1.0, False),
+        (K - 1, 4, 1.0, False),
+        (K, 8, 0.0, True),
+        (K + K // 4, 8, 0.25, True),
+        (2 * K - 1, 8, (K - 1) / K, True),
+        (2 * K, 8, 1.0, False),
+        (3 * K - 1, 8, 1.0, False),
+        (3 * K, 16, 0.0, True),
+        (4 * K, 16, 1.0, False),
+        (5 * K, 16, 1.0, False),
+        (50 * K, 16, 1.0, False),
+    ]
+    found = [(n, schedule.phase(n).resolution, schedule.phase(n).alpha, schedule.phase(n).fading) for n, *_ in expected]
+    assert found == expected
+    assert schedule.total_images == 5 * K
+
+
+def test_level_of_detail_is_the_authors() -> None:
+    """lod(0) is the largest; at 600k (2k + 1) images k doublings are done and the next fade begins."""
+    schedule = paper()
+    assert schedule.lod(0) == 8
+    for k in range(9):
+        assert schedule.lod(K * (2 * k + 1)) == 8 - k
+    assert schedule.lod(K + K // 2) == 7.5
+    assert schedule.total_images == 17 * K
+
+
+@given(st.integers(0, 6 * K), st.integers(0, 1000))
+def test_level_of_detail_never_rises(images_seen: int, more: int) -> None:
+    assert paper(16).lod(images_seen + more) <= paper(16).lod(images_seen)
+
+
+def test_the_document_fades_in_half_of_every_stage_from_1e_5() -> None:
+    schedule = ProgressiveSchedule.build(
+        [4, 8], phase_images=100, batch_sizes=10, learning_rates=1e-3, fade_first=True, first_alpha=1e-5
+    )
+    assert schedule.phase(0).alpha == 1e-5
+    assert schedule.phase(50).alpha == 0.5
+    assert schedule.phase(99).fading
+    assert schedule.phase(100).alpha == 1.0  # exactly half of the stage
+    assert schedule.phase(200).resolution == 8
+
+
+def test_batches_and_rates_follow_the_resolution() -> None:
+    schedule = ProgressiveSchedule.build(
+        [4, 8], phase_images=100, batch_sizes={4: 64, 8: 32}, learning_rates={4: 1e-3, 8: 2e-3}
+    )
+    assert (schedule.phase(0).batch_size, schedule.phase(0).learning_rate) == (64, 1e-3)
+    assert (schedule.phase(100).batch_size, schedule.phase(100).learning_rate) == (32, 2e-3)
+
+
+def test_largest_phase_is_a_fade_of_the_last_stage() -> None:
+    phase = paper(32).largest_phase()
+    assert (phase.resolution, phase.alpha, phase.fading) == (32, 0.5, True)
+    alone = ProgressiveSchedule.build([4], phase_images=10, batch_sizes=1, learning_rates=1.0)
+    assert alone.largest_phase().alpha == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"resolutions": (4, 16)}, "resolutions"),
+        ({"resolutions": ()}, "resolutions"),
+        ({"fade_images": (0,)}, "fade_images"),
+        ({"fade_images": (0, -1)}, "fade_images"),
+        ({"stable_images": (0, 5)}, "fade_images \\+ stable_images"),
+        ({"batch_sizes": (0, 1)}, "batch_sizes"),
+        ({"learning_rates": (0.0, 1.0)}, "learning_rates"),
+        ({"first_alpha": 2.0}, "first_alpha"),
+    ],
+)
+def test_values_out_of_range_are_named(changes: dict[str, tuple[int, ...]], name: str) -> None:
+    values = {
+        "resolutions": (4, 8),
+        "fade_images": (0, 5),
+        "stable_images": (5, 5),
+        "batch_sizes": (1, 1),
+        "learning_rates": (1e-3, 1e-3),
+    }
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        ProgressiveSchedule(**{**values, **changes})
+
+
+def test_missing_resolutions_and_negative_positions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[8\] too"):
+        ProgressiveSchedule.build([4, 8], phase_images=1, batch_sizes={4: 1}, learning_rates=1.0)
+    with pytest.raises(ValueError, match="`images_seen`"):
+        paper().phase(-1)
+
+
+def test_constant_schedule() -> None:
+    schedule = ConstantSchedule(100, 10, 2e-4)
+    assert schedule.total_images == 100
+    assert schedule.phase(50).batch_size == 10
+    assert schedule.phase(50).stage == 0
+    for bad in ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0)):
+        with pytest.raises(ValueError, match="must be"):
+            ConstantSchedule(*bad)
