@@ -14,6 +14,7 @@ BY_DTYPE: dict[torch.dtype, tuple[float, float]] = {
 NAMED: dict[str, tuple[float, float]] = {
     "exact": (0.0, 0.0),
     "initial spread": (0.15, 0.0),  # of pixels drawn through 256 random output filters
+    "two routes in float32": (1e-3, 1e-5),  # equal maths in another order of sums, after Adam's normalised steps
     "a step of 1e-9": (0.0, 1e-7),  # a change of 1e-9 in alpha, images of order 1
     "penalty_float32": (1e-3, 1e-6),  # a penalty with autocast switched off, against float64
     "penalty_low_precision": (1e-2, 1e-3),  # a penalty whose critic ran in bfloat16 or float16, against float64
@@ -30,6 +31,10 @@ NAMED: dict[str, tuple[float, float]] = {
     "swd_scale": (1e-2, 0.0),  # K21 of the known answers: 30,000 samples, 16 directions
     "swd_invariance": (0.0, 1e-4),  # K22 of the known answers: float32 pyramids of images with another contrast
     "swd_same_patch": (0.0, 1e-9),  # correlation of a float64 patch with its standardised copy
+    "conv_bfloat16_cosine": (0.0, 0.03),  # distance of a cosine to 1; three chained bfloat16 kernels give 1e-4 to 1e-3
+    "conv_bfloat16": (4e-2, 0.0),  # norm of the error over the norm: a handful of roundings of 2**-8
+    "conv_float16": (5e-3, 0.0),  # the same with roundings of 2**-11
+    "conv_orders_float32": (2e-4, 2e-5),  # three orders of gradients in a chain, each times a few roundings of float32
     "resample_extreme": (1e-10, 1e-12),  # float64 rounding, after scaling by 1e300 and back
 }
 
