@@ -18,7 +18,7 @@ from ganblocks.functional.fade import fade_in
 from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.functional.pixel_norm import pixel_norm
 from ganblocks.functional.resample import downsample_box, upsample_nearest
-from torch.nn import ConvTranspose2d
+from ganblocks.layers.conv import ConvTranspose2d
 from ganblocks.layers.minibatch_std import MinibatchStd
 from ganblocks.layers.weight_scale import WSConv2d, WSConvTranspose2d, WSLinear
 from ganblocks.models.config import ModelConfig
