@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
-from .._checks import require
-from ..errors import DataError, EmptyDatasetError
+from ganblocks._checks import require
+from ganblocks.errors import DataError, EmptyDatasetError
 
 __all__ = ["ArrayImages", "built_in_faces"]
 

@@ -128,8 +128,8 @@ def as_batches(data: Any, *, seed: int = 0) -> Batches:
     """Make a stream of whatever the user has.
 
     Args:
-        data: A `Batches` (returned as it is), a `MultiResolutionImages`, a map-style data set, or an iterable of batches
-            such as a ``DataLoader``.
+        data: A `Batches` (returned as it is), a `MultiResolutionImages`, a map-style data set, or an iterable of
+            batches such as a ``DataLoader``.
         seed: Of the order, where we choose it.
 
     Raises:

@@ -1,29 +1,14 @@
-"""All images at every resolution that progressive growing passes through, computed once and kept.
-
-A cache is a folder of one .npy file per resolution and a manifest. Its name is a hash of everything its content depends
-on. It is written under a temporary name, synced, and renamed when complete, so a folder with the final name is whole.
-Files are written front to back, not through a memory map: on a full disk a write raises, but a mapped page kills the
-process.
-"""
+"""All images at every resolution that progressive growing passes through, computed once and kept."""
 
 import contextlib
-import errno
-import hashlib
-import io
-import json
 import os
-import re
-import shutil
-import socket
 import sys
-import time
-import uuid
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,19 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from .._checks import require
-from ..errors import DataError, EmptyDatasetError
-from .source import ImageSource
+from ganblocks._checks import require
+from ganblocks.data.array_cache import ArrayCache, Chunk, Images, open_array
+from ganblocks.data.source import ImageSource
+from ganblocks.errors import EmptyDatasetError
 
 __all__ = ["MultiResolutionImages"]
 
-_FORMAT = 1
 _CHUNK_BYTES = 2**24
-_STALE_SECONDS = 7 * 24 * 3600.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_in_progress: set[str] = set()  # temporary folders this process is writing
-
-Images = NDArray[np.uint8]
 
 
 class MultiResolutionImages:
@@ -106,7 +86,7 @@ class MultiResolutionImages:
                 self._folder: Path | None = None
                 self._arrays, self.median_side = _fill_arrays(levels, self._shapes())
             else:
-                cache = _Cache(Path(cache_dir), self.fingerprint, self._shapes())
+                cache = ArrayCache(Path(cache_dir), self.fingerprint, self._shapes())
                 self._folder = cache.folder
                 self._arrays, self.median_side = cache.open_or_build(levels)
         if resolution > self.median_side:
@@ -137,7 +117,7 @@ class MultiResolutionImages:
         require(resolution in self.resolutions, "resolution", resolution, f"one of {self.resolutions}")
         if resolution not in self._arrays:
             assert self._folder is not None
-            self._arrays[resolution] = _open_array(self._folder, resolution)
+            self._arrays[resolution] = open_array(self._folder, resolution)
         return self._arrays[resolution]
 
     def batch(
@@ -191,10 +171,6 @@ class MultiResolutionImages:
         return chosen.astype(np.int64, copy=False)
 
 
-# One chunk of consecutive images: the array [n, C, R, R] of every resolution, and the n shorter sides.
-_Chunk = tuple[dict[int, Images], list[int]]
-
-
 def _require_power_of_two(value: int, argument: str) -> None:
     if value < 1 or value & (value - 1):
         below = 1 << max(value.bit_length() - 1, 0) if value > 0 else 1
@@ -214,7 +190,7 @@ def _halve(images: Images) -> Images:
 
 def _read_levels(
     source: ImageSource, resolutions: tuple[int, ...], workers: int, show: bool
-) -> Generator[_Chunk, None, None]:
+) -> Generator[Chunk, None, None]:
     """All images in order, in chunks of about 16 MiB, with every smaller resolution derived."""
     shape = (source.image_channels, resolutions[-1], resolutions[-1])
     length = max(1, _CHUNK_BYTES // int(np.prod(shape)))
@@ -264,7 +240,7 @@ def _in_order(read: Any, count: int, workers: int) -> Generator[tuple[Images, in
 
 
 def _fill_arrays(
-    levels: Iterator[_Chunk], shapes: dict[int, tuple[int, int, int, int]]
+    levels: Iterator[Chunk], shapes: dict[int, tuple[int, int, int, int]]
 ) -> tuple[dict[int, Images], float]:
     arrays = {size: np.empty(shape, dtype=np.uint8) for size, shape in shapes.items()}
     sides: list[int] = []
@@ -275,198 +251,3 @@ def _fill_arrays(
     for array in arrays.values():
         array.flags.writeable = False
     return arrays, float(np.median(sides))
-
-
-def _open_array(folder: Path, size: int) -> Images:
-    """A read-only plain array over the mapped file."""
-    return np.asarray(np.load(folder / f"{size}.npy", mmap_mode="r", allow_pickle=False))
-
-
-class _Cache:
-    """One folder of arrays under ``directory``, named after everything its content depends on."""
-
-    def __init__(self, directory: Path, fingerprint: str, shapes: dict[int, tuple[int, int, int, int]]) -> None:
-        self.directory = directory
-        self.shapes = shapes
-        self.headers = {size: _header(shape) for size, shape in shapes.items()}
-        self.bytes = {size: len(self.headers[size]) + int(np.prod(shape)) for size, shape in shapes.items()}
-        self.manifest: dict[str, Any] = {
-            "format": _FORMAT,
-            "fingerprint": fingerprint,
-            "files": {f"{size}.npy": {"shape": list(shapes[size]), "bytes": self.bytes[size]} for size in shapes},
-        }
-        identity = json.dumps([_FORMAT, fingerprint, max(shapes), min(shapes), shapes[max(shapes)][1]])
-        self.folder = directory / hashlib.sha256(identity.encode()).hexdigest()[:16]
-
-    def open_or_build(self, levels: Iterator[_Chunk]) -> tuple[dict[int, Images], float]:
-        """The arrays by resolution and the median side, from disk if they are there and whole; ``levels`` if not."""
-        opened = self.open()
-        if opened is not None:
-            return opened
-        with self._explained():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            self._discard(self.folder)
-            self._check_space()
-            temporary = self._temporary()
-            _in_progress.add(temporary.name)
-            temporary.mkdir()
-        try:
-            self._write(temporary, levels)
-            with self._explained():
-                return self._publish(temporary)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # gone already if all went well
-            _in_progress.discard(temporary.name)
-
-    def open(self) -> tuple[dict[int, Images], float] | None:
-        """What is in the folder, or None unless it is exactly what was written."""
-        try:
-            manifest = json.loads((self.folder / "manifest.json").read_bytes())
-            median_side = float(manifest.pop("median_side"))
-            if manifest != self.manifest or not median_side > 0:
-                return None
-            for size, expected in self.bytes.items():
-                if (self.folder / f"{size}.npy").stat().st_size != expected:
-                    return None
-            arrays = {size: _open_array(self.folder, size) for size in self.shapes}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
-            return None
-        whole = all(
-            arrays[size].shape == shape and arrays[size].dtype == np.uint8 for size, shape in self.shapes.items()
-        )
-        return (arrays, median_side) if whole else None
-
-    def _write(self, temporary: Path, levels: Iterator[_Chunk]) -> None:
-        sides: list[int] = []
-        with contextlib.ExitStack() as stack:
-            with self._explained():
-                files = {}
-                for size in self.shapes:
-                    files[size] = open(temporary / f"{size}.npy", "xb")  # noqa: SIM115
-                    stack.callback(self._close, files[size])
-                    files[size].write(self.headers[size])
-            for images, more_sides in levels:  # outside of _explained: the source's errors are its own
-                sides += more_sides
-                with self._explained():
-                    for size, file in files.items():
-                        file.write(images[size].data)
-            with self._explained():
-                for file in files.values():
-                    file.flush()
-                    os.fsync(file.fileno())
-        with self._explained():
-            with open(temporary / "manifest.json", "x", encoding="utf-8") as text:
-                json.dump({**self.manifest, "median_side": float(np.median(sides))}, text, indent=1)
-                text.flush()
-                os.fsync(text.fileno())
-            _sync_folder(temporary)
-
-    def _close(self, file: BinaryIO) -> None:
-        with self._explained():  # closing writes what is still buffered
-            file.close()
-
-    def _publish(self, temporary: Path) -> tuple[dict[int, Images], float]:
-        """Give the complete folder its name; if another process was first, use what that one wrote."""
-        failure: OSError | None = None
-        for _ in range(3):
-            try:
-                os.rename(temporary, self.folder)
-                _sync_folder(self.directory)
-            except OSError as error:  # most likely the name is taken; open() tells by what
-                failure = error
-            opened = self.open()
-            if opened is not None:
-                return opened
-            self._discard(self.folder)
-        raise DataError(f"the image cache {self.folder} was written, but cannot be opened") from failure
-
-    def _check_space(self) -> None:
-        free = shutil.disk_usage(self.directory).free
-        needed = sum(self.bytes.values())
-        if free < needed:
-            raise DataError(f"the image cache needs {needed:,} bytes in {self.directory}, but only {free:,} are free")
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Failures to write become a DataError that says where, and how much room is needed."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _FULL:
-                needed = sum(self.bytes.values())
-                raise DataError(
-                    f"the image cache needs {needed:,} bytes in {self.directory}, but the disk is full"
-                ) from error
-            raise DataError(f"the image cache in {self.directory} cannot be written: {error}") from error
-
-    def _temporary(self) -> Path:
-        return self.directory / f".{self.folder.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
-
-    def _discard(self, folder: Path) -> None:
-        """Remove a folder so that nobody sees half of it: under its name it is either there or gone."""
-        aside = self._temporary()
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(folder, aside)
-            if aside.is_dir() and not aside.is_symlink():
-                shutil.rmtree(aside, ignore_errors=True)
-            else:
-                aside.unlink()
-
-    def _sweep(self) -> None:
-        """Remove what builds that died have left behind."""
-        for folder in self.directory.glob(".*.tmp"):
-            if folder.is_dir() and not folder.is_symlink() and _is_stale(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of the .npy file of a uint8 array."""
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return stream.getvalue()
-
-
-def _host() -> str:
-    return socket.gethostname().replace(".", "-")
-
-
-def _is_stale(folder: Path) -> bool:
-    """Whether nobody writes this temporary folder any more: its process is gone, or it did not change for a week."""
-    match = re.fullmatch(r"\.[0-9a-f]{16}\.(.*)\.([0-9]+)\.[0-9a-f]{8}\.tmp", folder.name)
-    if match is None:
-        return False
-    host, pid = match[1], int(match[2])
-    if host == _host():
-        if pid == os.getpid():
-            return folder.name not in _in_progress
-        if not _is_alive(pid):
-            return True
-    try:
-        newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-    except OSError:  # it was renamed or removed meanwhile
-        return False
-    return time.time() - newest > _STALE_SECONDS
-
-
-def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # there, signal 0 would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; Windows does so by itself."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import require
+from ganblocks._checks import require
 
 __all__ = ["ResumableSampler", "split"]
 
