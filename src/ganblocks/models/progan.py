@@ -223,7 +223,7 @@ class Generator(nn.Module):
         """
         require(count >= 1, "count", count, "at least 1")
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        weight = self.to_rgb["4"].weight
+        weight = next(self.parameters())
         form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
         if truncation is None:
             latents = normal_latents(count, self.config.latent_dim, **form)

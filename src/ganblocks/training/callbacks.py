@@ -1,5 +1,6 @@
 """What happens beside training: progress, sample sheets, TensorBoard, distances, curves and animation."""
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -188,7 +189,8 @@ class TensorBoard(Callback):
     def on_start(self, trainer: "Trainer") -> None:
         """Open an event file; events after the point of resumption are hidden by TensorBoard."""
         if trainer.run_dir is not None:
-            self._writer = self._make_writer(str(trainer.run_dir / "tensorboard"), purge_step=trainer.images_seen)
+            later = trainer.images_seen + 1  # what was written at the checkpoint itself is not made again
+            self._writer = self._make_writer(str(trainer.run_dir / "tensorboard"), purge_step=later)
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Write a sheet if one is due."""
@@ -217,9 +219,14 @@ class Summary(Callback):
     Args:
         file_name: Name of the picture, by suffix ``.png`` or ``.svg``.
         title: Over the curves; ``None`` = the name of the run directory.
+
+    Raises:
+        ImportError: If matplotlib is not installed; said at the start, not after days of training.
     """
 
     def __init__(self, file_name: str = "curves.png", *, title: str | None = None) -> None:
+        if importlib.util.find_spec("matplotlib") is None:
+            raise ImportError('curves need matplotlib: pip install "ganblocks[train]"')
         self.file_name = file_name
         self.title = title
 

@@ -50,7 +50,7 @@ class ExponentialMovingAverage:
         """
         decay = self.decay if self.half_life_images is None else 0.5 ** (images / self.half_life_images)
         assert decay is not None  # one of the two is always given
-        averages = list(self.module.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
         weights = [weight.detach() for weight in module.parameters()]
         torch._foreach_lerp_(averages, weights, 1.0 - decay)
         for target, source in zip(self.module.buffers(), module.buffers(), strict=True):

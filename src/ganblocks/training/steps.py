@@ -349,7 +349,8 @@ class ProgressiveStep(AdversarialStep):
             scores = self.discriminator(both, doubled, alpha=context.phase.alpha, chunks=2)
             real_scores, fake_scores = scores.chunk(2)
             return real_scores, fake_scores, {}
-        scores, classes = self.discriminator.score_and_classify(both, alpha=context.phase.alpha, chunks=2)
+        network: Any = self.discriminator
+        scores, classes = network.score_and_classify(both, alpha=context.phase.alpha, chunks=2)
         real_scores, fake_scores = scores.chunk(2)
         return real_scores, fake_scores, {"class_loss": self._class_loss(classes, labels.repeat(2))}
 
@@ -358,7 +359,8 @@ class ProgressiveStep(AdversarialStep):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if labels is None or not self._classifies:
             return super()._score_fake(fake, labels, context)
-        scores, classes = self.discriminator.score_and_classify(fake, alpha=context.phase.alpha)
+        network: Any = self.discriminator
+        scores, classes = network.score_and_classify(fake, alpha=context.phase.alpha)
         return scores, {"class_loss": self._class_loss(classes, labels)}
 
     def _class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -377,7 +379,7 @@ class ProgressiveStep(AdversarialStep):
 
 def _update(loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()
+    torch.autograd.backward(scaler.scale(loss))
     scaler.step(optimizer)
     scaler.update()
 
