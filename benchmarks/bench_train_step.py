@@ -3,8 +3,8 @@
     python benchmarks/bench_train_step.py                      # 4 to 128 px, precision auto and fp32
     python benchmarks/bench_train_step.py --resolutions 4 8 16 --repeats 9 --threads 2
 
-"Plain" is the form in which the networks are usually taught (`ProGANConfig.document`, the text's own code): inputs scaled
-before each convolution, bias added afterwards, PixelNorm by its formula, critic called three times, its weights
+"Plain" is the form in which the networks are usually taught (`ProGANConfig.document`, the text's own code): inputs
+scaled before each convolution, bias added afterwards, PixelNorm by its formula, critic called three times, its weights
 differentiated in the generator's step too, unfused Adam, float32. Both sides have the same widths, batch, alpha and
 threads, and share one batch of fakes for both updates. Parts are timed in turn, plain, ours, plain, ours ...; the table
 gives medians and the ratio of medians. Nothing else should run on the machine.
@@ -12,6 +12,7 @@ gives medians and the ratio of medians. Nothing else should run on the machine.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import platform
@@ -77,7 +78,7 @@ class PlainGenerator(nn.Module):
             PlainNorm(),
         )
         widths = [config.channels(r) for r in config.resolutions]
-        self.blocks = nn.ModuleList(plain_block(a, b, norm=True) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(plain_block(a, b, norm=True) for a, b in itertools.pairwise(widths))
         self.rgb = nn.ModuleList(PlainConv(w, config.image_channels, 1, 0) for w in widths)
 
     def forward(self, latents: Tensor, steps: int, alpha: float) -> Tensor:
@@ -96,7 +97,7 @@ class PlainCritic(nn.Module):
     def __init__(self, config: progan.ProGANConfig) -> None:
         super().__init__()
         widths = [config.channels(r) for r in config.resolutions]
-        self.blocks = nn.ModuleList(plain_block(b, a, norm=False) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(plain_block(b, a, norm=False) for a, b in itertools.pairwise(widths))
         self.rgb = nn.ModuleList(PlainConv(config.image_channels, w, 1, 0) for w in widths)
         self.leaky = nn.LeakyReLU(0.2)
         self.pool = nn.AvgPool2d(2)

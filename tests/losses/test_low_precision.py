@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tolerances import named
 from torch import Tensor, nn
 
 from ganblocks.layers import Conv2d, swap_convolutions
 from ganblocks.losses import gradient_penalty, r1_penalty
 from ganblocks.models.progan import Discriminator, ProGANConfig
+from tolerances import named
 
 
 class FlatScore(nn.Module):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tolerances import for_dtype
 from torch import nn
 
 from ganblocks.training.ema import ExponentialMovingAverage
+from tolerances import for_dtype
 
 
 def network(value: float) -> nn.Module:

@@ -26,4 +26,5 @@ def test_generators_of_one_step_differ_by_purpose_and_repeat() -> None:
 
     assert torch.equal(draw("latents"), draw("latents"))
     assert not torch.equal(draw("latents"), draw("mixing"))
-    assert not torch.equal(draw("latents"), torch.rand(4, generator=StepContext(3, 648, context.phase).generator("latents")))
+    later = StepContext(3, 648, context.phase).generator("latents")
+    assert not torch.equal(draw("latents"), torch.rand(4, generator=later))

@@ -5,7 +5,6 @@ import dataclasses
 
 import pytest
 import torch
-from tolerances import for_dtype, named
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from ganblocks import losses
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
 from ganblocks.training import AdversarialStep, Phase, Precision, ProgressiveStep, StepContext, latent_sampler, recipes
 from ganblocks.training.randomness import derived_seed
+from tolerances import for_dtype, named
 
 
 def context(images_seen: int = 0, **phase: object) -> StepContext:
@@ -150,9 +150,7 @@ def test_reals_are_cross_faded_with_alpha() -> None:
     real = images.float() / 127.5 - 1
     old = F.interpolate(F.avg_pool2d(real, 2), scale_factor=2)
     fading = context(resolution=8, alpha=0.25, fading=True, stage=1)
-    torch.testing.assert_close(
-        step._real_images(images, fading), old + 0.25 * (real - old), **for_dtype(torch.float32)
-    )
+    torch.testing.assert_close(step._real_images(images, fading), old + 0.25 * (real - old), **for_dtype(torch.float32))
     stable = context(resolution=8, stage=1)
     torch.testing.assert_close(step._real_images(images, stable), real, **for_dtype(torch.float32))
     unblended = progan_step(recipes.karras2018(blend_reals=False))
@@ -210,9 +208,7 @@ def test_one_pass_over_reals_and_fakes_equals_two() -> None:
 
 def test_labels_train_the_class_head() -> None:
     step = progan_step(num_classes=3, conditional=True)
-    log = step(
-        torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8), torch.arange(6) % 3, context(resolution=4)
-    )
+    log = step(torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8), torch.arange(6) % 3, context(resolution=4))
     assert {"discriminator_class_loss", "generator_class_loss"} <= set(log)
     rows = step.discriminator.final.output.weight.grad[1:]
     assert (rows.abs().sum(1) > 0).all()

@@ -67,12 +67,15 @@ def test_trains_through_all_phases_and_logs_them(images: MultiResolutionImages, 
     assert records[0]["event"] == "start"
     assert [r["images_seen"] for r in records[1:]] == list(range(8, 73, 8))
     assert [r["resolution"] for r in records[1:]] == [4] * 3 + [8] * 6
-    assert all({"discriminator_loss", "generator_loss", "penalty", "real_score", "fake_score"} <= set(r) for r in records[1:])
+    keys = {"discriminator_loss", "generator_loss", "penalty", "real_score", "fake_score"}
+    assert all(keys <= set(r) for r in records[1:])
     assert records[4]["alpha"] == pytest.approx(4 / 24)
 
 
 @pytest.mark.parametrize("stop", [4, 20, 24, 36, 48, 60])
-def test_an_interrupted_run_ends_with_the_same_weights(images: MultiResolutionImages, tmp_path: Path, stop: int) -> None:
+def test_an_interrupted_run_ends_with_the_same_weights(
+    images: MultiResolutionImages, tmp_path: Path, stop: int
+) -> None:
     whole = make(images, None)
     whole.fit()
     first = make(images, tmp_path, callbacks=[StopAt(stop)]).fit()

@@ -56,4 +56,5 @@ class BiasAct(nn.Module):
         return bias_act(x, self.bias, slope=self.slope, scale=self.scale)
 
     def extra_repr(self) -> str:
+        """Every number that changes the result."""
         return f"{self.channels}, slope={self.slope:g}, scale={self.scale:g}, bias={self.bias is not None}"

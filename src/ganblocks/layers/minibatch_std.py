@@ -51,4 +51,5 @@ class MinibatchStd(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """Every number that changes the result."""
         return f"{self.group_size}, {self.num_channels}, unbiased={self.unbiased}, eps={self.eps:g}"

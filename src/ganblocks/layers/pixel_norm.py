@@ -33,4 +33,5 @@ class PixelNorm(nn.Module):
         return pixel_norm(x, eps=self.eps)
 
     def extra_repr(self) -> str:
+        """Every number that changes the result."""
         return f"eps={self.eps:g}"

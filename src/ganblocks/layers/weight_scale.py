@@ -82,6 +82,7 @@ class _WeightScaledConv(_WeightScaled):
         self.groups = groups
 
     def extra_repr(self) -> str:
+        """Every number that changes the result."""
         shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         shown += f", padding={self.padding}"
         shown += f", dilation={self.dilation}" if self.dilation != (1, 1) else ""
@@ -205,6 +206,7 @@ class WSConvTranspose2d(_WeightScaledConv):
         )
 
     def extra_repr(self) -> str:
+        """Every number that changes the result."""
         return super().extra_repr() + (f", output_padding={self.output_padding}" if any(self.output_padding) else "")
 
 
@@ -252,6 +254,7 @@ class WSLinear(_WeightScaled):
         return nn.functional.linear(x, self.weight * self.scale, self.bias)
 
     def extra_repr(self) -> str:
+        """Every number that changes the result."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, gain={self.gain:.4g}"
 
 

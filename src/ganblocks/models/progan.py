@@ -159,7 +159,7 @@ class Generator(nn.Module):
             labels: Class indices ``[N]``, required if and only if the configuration has classes.
             resolution: Power of two from 4 to the configuration's; ``None`` = the largest.
             alpha: Share of this resolution's layers in the result, 0 to 1. At the Python number 1 the previous
-                resolution's output layer is not evaluated, at 0 this resolution's layers are not. At 4 it has no effect.
+                resolution's output layer is not evaluated, at 0 this resolution's layers are not. No effect at 4.
 
         Returns:
             Images ``[N, C, resolution, resolution]``, nominally in [-1, 1]; a linear output may go beyond.
@@ -318,7 +318,7 @@ class Discriminator(nn.Module):
         require_rank(images, "images", 4, 4)
         config = self.config
         _, C, H, W = images.shape
-        fits = C == config.image_channels and H == W and H in config.resolutions
+        fits = config.image_channels == C and H == W and H in config.resolutions
         expected = f"[N, {config.image_channels}, R, R] with R of {config.resolutions}"
         require(fits, "images", tuple(images.shape), expected)
         resolution = H
@@ -417,7 +417,7 @@ def _with_labels(latents: Tensor, labels: Tensor | None, num_classes: int) -> Te
         require(labels is None, "labels", "a tensor", "None: the configuration has no classes (num_classes=0)")
         return latents
     if labels is None:
-        raise ValueError(f"`labels` is None, but must be [N] class indices: the configuration has {num_classes} classes")
+        raise ValueError(f"`labels` is None, but must be class indices [N]: there are {num_classes} classes")
     require(labels.shape == latents.shape[:1], "labels", tuple(labels.shape), f"of shape ({latents.shape[0]},)")
     return torch.cat([latents, F.one_hot(labels.long(), num_classes).to(latents.dtype)], dim=1)
 

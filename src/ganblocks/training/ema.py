@@ -27,9 +27,7 @@ class ExponentialMovingAverage:
         ValueError: If both or none of the two are given, or one is out of range.
     """
 
-    def __init__(
-        self, module: nn.Module, *, decay: float | None = None, half_life_images: float | None = None
-    ) -> None:
+    def __init__(self, module: nn.Module, *, decay: float | None = None, half_life_images: float | None = None) -> None:
         one = (decay is None) != (half_life_images is None)
         require(one, "decay, half_life_images", (decay, half_life_images), "given one at a time")
         require(decay is None or 0 <= decay <= 1, "decay", decay, "between 0 and 1")

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import os
 import platform
 import time
@@ -167,7 +168,7 @@ class Trainer:
             **dict(zip(names, numbers, strict=True)),
             **extra,
         }
-        bad = [name for name, number in zip(names, numbers, strict=True) if number != number or abs(number) == torch.inf]
+        bad = [name for name, number in zip(names, numbers, strict=True) if not math.isfinite(number)]
         if bad:
             raise NonFiniteError(
                 f"{', '.join(bad)} not finite at step {self.steps} ({self.images_seen} images): "
