@@ -3,6 +3,7 @@
     python examples/progan_celeba.py                                   # 100 built-in faces, 4 to 32 px, about 5 minutes
     python examples/progan_celeba.py --data my_faces/ --resolution 64  # a folder or a zip; sub-folders do not matter
     python examples/progan_celeba.py --data celeba_hq.zip --resolution 256 --max-channels 512 --images-per-stage 1200000
+    python examples/progan_celeba.py --drawn 8000 --out runs/drawn      # drawn faces; the picture of the README
     python examples/progan_celeba.py --sample 64                       # 64 new images from the finished run
 
 Needs: pip install "ganblocks[train]", and scikit-image for the built-in faces. Runs on a CPU or a GPU.
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from ganblocks.data import ImageFolder, MultiResolutionImages, ProgressiveBatches, built_in_faces, split
 from ganblocks.data.source import ImageSource
+from ganblocks.data.synthetic import Faces
 from ganblocks.errors import CheckpointError, GanblocksError
 from ganblocks.functional import from_uint8
 from ganblocks.metrics import sliced_wasserstein_distance
@@ -52,6 +54,10 @@ from ganblocks.visualization import save_image_grid
 
 SHEET_SEED = 1234  # of the fixed latents on the sheets
 SCORE_SEED = 4321  # of the latents and of the projections of the distance
+COUNTS = (  # options that must be at least 1 where they are given
+    "resolution", "max_channels", "base_channels", "latent_dim", "images_per_stage", "total_images", "batch_size",
+    "threads", "workers", "sample", "drawn",
+)  # fmt: skip
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -62,16 +68,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data", type=Path, help="folder or zip of images (default: $GANBLOCKS_DATA/utkface, else built-in faces)")
+    add("--drawn", type=int, metavar="N", help="train on N drawn faces instead: no data needed, and free to show")
     add("--out", type=Path, default=Path("runs/progan"), help="run directory (default: %(default)s)")
     add("--cache", type=Path, help="where resized images are kept (default: OUT/cache)")
     add("--fresh", action="store_true", help="start anew in a new directory, OUT-2 and so on")
-    add("--resolution", type=int, help="side of the largest images: 4, 8, ... 1024 (default: 32 built-in, 64 else)")
-    add("--max-channels", type=int, help="widest layer (default: 64 built-in, 128 else; the paper has 512)")
-    add("--base-channels", type=int, help="2 * BASE / R channels at resolution R (default: 16 * max channels)")
+    add("--resolution", type=int, help="side of the largest images: 4, 8, ... 1024 (default: 64, 32 without --data)")
+    add("--max-channels", type=int, help="widest layer (default: 128, 64 without --data; the paper: 512)")
+    add(
+        "--base-channels",
+        type=int,
+        help="2 * BASE / R channels at resolution R (default: 16 * max, 8 * without --data)",
+    )
     add("--latent-dim", type=int, help="size of a latent vector (default: max channels)")
     add("--images-per-stage", type=int, nargs="+", help="one number, or one for each stage; half fades, half holds")
     add("--total-images", type=int, help="stop after this many images (default: when all stages are done)")
-    add("--batch-size", type=int, help="images in a batch (default: 16 built-in, the preset's else)")
+    add("--batch-size", type=int, help="images in a batch (default: 16 without --data, the preset's else)")
     add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
     add("--crop", choices=("center", "squash"), default="center", help="how images become square")
     add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
@@ -83,24 +94,38 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="check data, settings and memory, then stop")
     add("--sample", type=int, metavar="N", help="make N images from the run in OUT, then stop")
     options = parser.parse_args(arguments)
+    for name in COUNTS:
+        for value in _as_list(getattr(options, name)):
+            if value < 1:
+                parser.error(f"--{name.replace('_', '-')} is {value}, but must be at least 1")
+    try:
+        device = torch.device(options.device)
+    except RuntimeError:
+        parser.error(f"--device is {options.device}, but must be cpu, cuda or cuda:0 and so on")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device is {options.device}, but PyTorch finds no GPU here")
     root = os.environ.get("GANBLOCKS_DATA")
-    if options.data is None and root and (Path(root) / "utkface").exists():
+    if options.data is not None and options.drawn:
+        parser.error("--data and --drawn are given, but only one of them can be trained on")
+    if options.data is None and not options.drawn and root and (Path(root) / "utkface").exists():
         options.data = Path(root) / "utkface"
-    built_in = options.data is None
-    options.resolution = options.resolution or (32 if built_in else 64)
-    options.max_channels = options.max_channels or (64 if built_in else 128)
-    options.base_channels = options.base_channels or 16 * options.max_channels
+    small = options.data is None  # the built-in or drawn faces: a run of minutes
+    options.resolution = options.resolution or (32 if small else 64)
+    options.max_channels = options.max_channels or (64 if small else 128)
+    options.base_channels = options.base_channels or (8 if small else 16) * options.max_channels
     options.latent_dim = options.latent_dim or options.max_channels
-    options.images_per_stage = options.images_per_stage or ([4000, 8000, 12000, 14000] if built_in else [600_000])
-    options.batch_size = options.batch_size or (16 if built_in else None)
-    for name in ("total_images", "sample", "threads"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(options, name)}, but must be at least 1")
+    options.batch_size = options.batch_size or (16 if small else None)
     return options
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def open_data(options: argparse.Namespace) -> ImageSource:
     """The user's folder or zip, or the faces that come with scikit-image."""
+    if options.drawn:
+        return Faces(options.drawn)
     if options.data is None:
         print("No --data: using the 100 grey faces (25 px) of scikit-image. So few will be memorised.")
         return built_in_faces()
@@ -126,7 +151,13 @@ def build_config(options: argparse.Namespace, image_channels: int) -> ProGANConf
 
 def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProGANRecipe, list[int]]:
     """The recipe of the chosen preset, and the images of each stage."""
-    images = list(options.images_per_stage)
+    if options.images_per_stage:
+        images = list(options.images_per_stage)
+    elif options.data is None:
+        short = (12_000, 16_000, 20_000, 24_000) if options.drawn else (4000, 8000, 12_000, 14_000)
+        images = [*short[:stages], *[short[-1]] * (stages - len(short))]
+    else:
+        images = [600_000]
     if len(images) == 1:
         images = images * stages
     if len(images) != stages:
@@ -162,7 +193,8 @@ def averaged(step: ProgressiveStep) -> Generator:
 
 def sample(options: argparse.Namespace) -> int:
     """Make images from the newest checkpoint of a run."""
-    checkpoint = CheckpointStore(options.out / "checkpoints").latest_valid() if options.out.is_dir() else None
+    folder = options.out / "checkpoints"
+    checkpoint = CheckpointStore(folder).latest_valid() if folder.is_dir() else None
     if checkpoint is None:
         raise CheckpointError(f"{options.out} holds no checkpoint: train first, or name the run with --out")
     saved = checkpoint.state["step"]
@@ -223,7 +255,7 @@ def train(options: argparse.Namespace) -> int:
         step,
         batches,
         schedule,
-        run_dir=run_dir,
+        run_dir=None if options.dry_run else run_dir,  # a trial must not claim the directory for its settings
         seed=options.seed,
         total_images=options.total_images,
         settings={
@@ -272,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("default")
     try:
         return sample(options) if options.sample else train(options)
-    except (GanblocksError, ValueError, OSError) as error:
+    except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
 
