@@ -33,7 +33,9 @@ def fade_in(old: Tensor, new: Tensor, alpha: float | Tensor) -> Tensor:
     require_same_shape(old, new, "old", "new")
     if isinstance(alpha, Tensor):
         require(alpha.dim() == 0, "alpha", tuple(alpha.shape), "a number or a tensor without dimensions")
-        return torch.lerp(old, new, alpha.to(dtype=new.dtype, device=new.device))
+        wide = torch.promote_types(new.dtype, torch.float32)  # bfloat16 would round an alpha of 0.998 to 1
+        blend = torch.lerp(old.to(wide), new.to(wide), alpha.to(dtype=wide, device=new.device))
+        return blend.to(new.dtype)
     require(math.isfinite(alpha) and 0.0 <= alpha <= 1.0, "alpha", alpha, "between 0 (old) and 1 (new)")
     if alpha == 0:
         return old

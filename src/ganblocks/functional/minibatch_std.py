@@ -75,7 +75,7 @@ def minibatch_std(
     G = group_size_for(N // chunks, group_size)
     F = num_channels
     wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    grouped = wide.reshape(chunks, G, -1, F, C // F, H, W)  # [chunks, G, M, F, C/F, H, W]
+    grouped = wide.reshape(chunks, G, N // chunks // G, F, C // F, H, W)  # [chunks, G, M, F, C/F, H, W]
     if G == 1:  # the variance of one sample is zero whatever the sample, and so is its gradient
         statistic = wide.new_full((chunks, N // chunks, F), eps**0.5)
     else:
@@ -83,4 +83,7 @@ def minibatch_std(
         deviation = (squares / (G - 1 if unbiased else G) + eps).sqrt()
         statistic = deviation.mean(dim=(3, 4, 5))  # [chunks, M, F]
     statistic = statistic.repeat(1, G, 1).reshape(N, F, 1, 1)  # sample n takes group n % M of its chunk
-    return torch.cat([x, statistic.to(x.dtype).expand(N, F, H, W)], dim=1)
+    channel = statistic.to(x.dtype).expand(N, F, H, W)
+    if x.is_contiguous(memory_format=torch.channels_last):  # a stride of 0 would hide the format from cat
+        channel = channel.contiguous(memory_format=torch.channels_last)
+    return torch.cat([x, channel], dim=1)
