@@ -6,17 +6,22 @@ from ganblocks.data.image_folder import ImageFolder
 from ganblocks.data.multi_resolution import MultiResolutionImages
 from ganblocks.data.sampler import ResumableSampler, split
 from ganblocks.data.source import ImageSource
+from ganblocks.data.synthetic import FaceFactors, Faces, ShapeFactors, Shapes
 
 __all__ = [
     "ArrayImages",
     "Batches",
     "DatasetBatches",
+    "FaceFactors",
+    "Faces",
     "ImageFolder",
     "ImageSource",
     "IterableBatches",
     "MultiResolutionImages",
     "ProgressiveBatches",
     "ResumableSampler",
+    "ShapeFactors",
+    "Shapes",
     "as_batches",
     "built_in_faces",
     "split",

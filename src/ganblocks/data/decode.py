@@ -27,7 +27,8 @@ One channel from colour takes the weights of ITU-R BT.601, (299 R + 587 G + 114 
 
 The format is found by the first bytes, not by the name: BMP, GIF, JPEG, PBM/PGM/PPM, PNG, TIFF or WebP. Others are
 refused, also those Pillow would hand to another program (EPS). The number of pixels is taken from the header and
-checked before anything is decoded; Pillow's own global limit is neither used nor changed.
+checked before anything is decoded. Pillow's own global limit is not changed; it counts only for GIF, TIFF
+and WebP, whose readers apply it themselves.
 """
 
 import struct
@@ -170,6 +171,8 @@ def _decode_errors(name: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(f"{name!r} is above Pillow's own limit ({error}); it was not decoded") from error
     except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, zlib.error, MemoryError, ...
         raise ImageDecodeError(f"{name!r} could not be decoded ({type(error).__name__}: {error})") from error
 

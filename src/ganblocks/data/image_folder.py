@@ -1,16 +1,11 @@
 """A folder or a zip archive of images, read as it lies there.
 
-How a file becomes pixels stands in :mod:`ganblocks.data.decode`; this file says which files count, in which order, and
-what their labels are.
+Which files count, and in which order, stands in :mod:`ganblocks.data.image_files`; how a file becomes pixels in
+:mod:`ganblocks.data.decode`. This file puts the two together, and says what the labels are:
 
-- Counted are regular files, and links to regular files, whose name ends in one of ``EXTENSIONS`` (any case), at any
-  depth. Left out are hidden files and folders (a name that starts with a dot), ``__MACOSX``, linked folders (they may
-  lead in a circle), links that lead nowhere, pipes and devices.
-- The order is that of the relative names, compared by code point; it does not depend on the file system.
-- A zip archive is read in place, never extracted. Of two entries of one name the later counts, as for ``unzip``.
-- Labels: folders that hold *all* images are peeled off first (the one folder that wraps a whole archive). If the rest
-  has sub-folders, the first level is the class. Without sub-folders there are no labels. Images beside sub-folders
-  with images are a mistake and raise ``DataError``.
+- Folders that hold *all* images are peeled off first (the one folder that wraps a whole archive).
+- If the rest has sub-folders, the first level is the class. Without sub-folders there are no labels.
+- Images beside sub-folders with images are a mistake and raise ``DataError``.
 """
 
 import hashlib
@@ -18,14 +13,12 @@ import io
 import json
 import operator
 import os
-import stat
-import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import IO, Any, Protocol, get_args
+from typing import IO, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -33,26 +26,10 @@ from PIL import Image
 
 from ganblocks._checks import require
 from ganblocks.data.decode import RULES_VERSION, Crop, decode_image, image_size, square_pixels
+from ganblocks.data.image_files import EXTENSIONS, ImageFiles, open_source
 from ganblocks.errors import DataError, EmptyDatasetError, ImageDecodeError, ImageTooLargeError
 
-__all__ = ["EXTENSIONS", "ImageFolder"]
-
-EXTENSIONS = (
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jpeg",
-    ".jpg",
-    ".pbm",
-    ".pgm",
-    ".png",
-    ".pnm",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-"""A file counts as an image if its name ends in one of these, in any case."""
+__all__ = ["ImageFolder"]
 
 # An honest file is smaller than this: uncompressed 128-bit pixels and 64 MiB of metadata.
 _BYTES_PER_PIXEL, _METADATA_BYTES = 16, 64 * 2**20
@@ -107,7 +84,7 @@ class ImageFolder:
         self.crop: Crop = crop
         self.background: tuple[int, int, int] = (levels[0], levels[1], levels[2])
         self.max_pixels = max_pixels
-        self._files: _Files = _open_source(self.source)
+        self._files: ImageFiles = open_source(self.source)
         self.names: tuple[str, ...] = self._files.names
         if not self.names:
             raise EmptyDatasetError(f"{str(source)!r} holds no image; looked for {', '.join(EXTENSIONS)}")
@@ -191,119 +168,6 @@ class ImageFolder:
                 raise
             except Exception as error:  # zlib.error, BadZipFile, EOFError, OSError, ...
                 raise ImageDecodeError(f"{name!r} could not be read ({type(error).__name__}: {error})") from error
-
-
-class _Files(Protocol):
-    """Named files with a stamp each: (size in bytes, a number that changes with the content)."""
-
-    names: tuple[str, ...]
-    stamps: list[tuple[int, int]]
-
-    def open(self, index: int) -> IO[bytes]: ...
-
-
-def _open_source(source: Path) -> _Files:
-    """Look at a folder or an archive."""
-    try:
-        mode = source.stat().st_mode
-        if stat.S_ISDIR(mode):
-            return _FolderFiles(source)
-        if not stat.S_ISREG(mode) or not zipfile.is_zipfile(source):
-            raise DataError(f"{str(source)!r} is neither a folder nor a zip archive")
-        return _ZipFiles(source)
-    except FileNotFoundError as error:
-        raise DataError(f"{str(source)!r} does not exist") from error
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{str(source)!r} could not be read ({error})") from error
-
-
-class _FolderFiles:
-    """The image files below a folder; the stamp's second number is the time of change in nanoseconds."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        found: dict[str, tuple[int, int]] = {}
-        pending = [""]
-        while pending:
-            prefix = pending.pop()
-            with os.scandir(root / prefix) as entries:
-                for entry in entries:
-                    if _is_left_out(entry.name):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(f"{prefix}{entry.name}/")
-                    elif entry.name.lower().endswith(EXTENSIONS):
-                        stamp = _regular_file_stamp(entry)
-                        if stamp is not None:
-                            found[prefix + entry.name] = stamp
-        self.names: tuple[str, ...] = tuple(sorted(found))
-        self.stamps = [found[name] for name in self.names]
-
-    def open(self, index: int) -> IO[bytes]:
-        """Open a file; one that is not the file that was found raises ``DataError``."""
-        # A pipe may have taken the place of the file; opening it must not wait for a writer.
-        descriptor = os.open(
-            self._root / self.names[index], os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        )
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or (status.st_size, status.st_mtime_ns) != self.stamps[index]:
-            os.close(descriptor)
-            raise DataError(f"{self.names[index]!r} of {str(self._root)!r} has changed since the folder was read")
-        return os.fdopen(descriptor, "rb")
-
-
-def _regular_file_stamp(entry: os.DirEntry[str]) -> tuple[int, int] | None:
-    """Return (size, time of change) of a regular file, None for anything else, such as a link that leads nowhere."""
-    try:
-        status = entry.stat()
-    except OSError:
-        return None
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
-
-
-class _ZipFiles:
-    """The image files in an archive; the stamp's second number is the CRC-32 of the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._local = threading.local()
-        self._status = _status(path)
-        with zipfile.ZipFile(path) as archive:
-            found = {}
-            for info in archive.infolist():
-                parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".")]
-                is_image = not info.is_dir() and info.filename.lower().endswith(EXTENSIONS)
-                if is_image and not any(map(_is_left_out, parts)):
-                    found["/".join(parts)] = info
-        self.names: tuple[str, ...] = tuple(sorted(found))
-        self._infos = [found[name] for name in self.names]
-        self.stamps = [(info.file_size, info.CRC) for info in self._infos]
-
-    def open(self, index: int) -> IO[bytes]:
-        """Open an entry through an archive of this thread's own: file positions cannot be shared."""
-        if getattr(self._local, "process", None) != os.getpid():
-            if _status(self._path) != self._status:
-                raise DataError(f"{str(self._path)!r} has changed since it was read")
-            self._local.archive = zipfile.ZipFile(self._path)
-            self._local.process = os.getpid()
-        archive: zipfile.ZipFile = self._local.archive
-        return archive.open(self._infos[index])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_local"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._local = threading.local()
-
-
-def _status(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def _is_left_out(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def _class_labels(names: tuple[str, ...]) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None]:
