@@ -157,6 +157,33 @@ def test_a_value_that_is_no_number_ends_the_run_and_is_not_saved(images: MultiRe
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000000000008", "000000000016"]
 
 
+def test_callbacks_are_closed_whatever_happens(images: MultiResolutionImages) -> None:
+    ended = []
+
+    class Ends(Callback):
+        def on_end(self, trainer: Trainer, finished: bool) -> None:
+            ended.append(finished)
+
+    class Fails(Ends):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        make(images, None, callbacks=[Ends(), Fails()]).fit()
+    assert ended == [False, False]
+    make(images, None, callbacks=[Ends()], total_images=4).fit()
+    assert ended == [False, False, True]
+
+
+def test_settings_that_were_only_tried_do_not_claim_the_directory(
+    images: MultiResolutionImages, tmp_path: Path
+) -> None:
+    make(images, tmp_path, settings={"batch": 512}).dry_run()
+    make(images, tmp_path, settings={"batch": 4}, total_images=4).fit()
+    with pytest.raises(RunMismatchError, match="batch"):
+        make(images, tmp_path, settings={"batch": 512})
+
+
 def test_non_finite_weights_are_never_saved(images: MultiResolutionImages, tmp_path: Path) -> None:
     trainer = make(images, tmp_path)
     with torch.no_grad():

@@ -39,7 +39,8 @@ class ModelConfig:
         """Build a configuration from the text that `to_json` gave.
 
         Raises:
-            ValueError: If the text is no JSON object, or as in `from_dict`.
+            TypeError: If the text is JSON, but no object.
+            ValueError: If the text is no JSON, or as in `from_dict`.
         """
         values = json.loads(text)
         require(isinstance(values, dict), "text", text[:60], "a JSON object", TypeError)

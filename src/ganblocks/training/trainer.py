@@ -1,5 +1,6 @@
 """The training loop: next batch, step, log, callbacks, checkpoint. What a step does is the step's own business."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -111,7 +112,8 @@ class Trainer:
         self.log: RunLog | None = None
         self.checkpoints: CheckpointStore | None = None
         if self.run_dir is not None:
-            _claim(self.run_dir, {"seed": seed, **dict(settings or {})})
+            self._settings = {"seed": seed, **dict(settings or {})}
+            _require_own(self.run_dir, self._settings)
             self.log = RunLog(self.run_dir / "log.jsonl")
             self.checkpoints = CheckpointStore(self.run_dir / "checkpoints", keep_last=keep_last)
 
@@ -125,9 +127,11 @@ class Trainer:
         """
         started = time.monotonic()
         self._resume()
-        with GracefulStop() as stop:
+        finished = False
+        with GracefulStop() as stop, contextlib.ExitStack() as endings:
             for callback in self.callbacks:
                 callback.on_start(self)
+                endings.callback(lambda callback=callback: callback.on_end(self, finished))
             while self.images_seen < self.total_images and not stop.requested:
                 self.phase = self.schedule.phase(self.images_seen)
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
@@ -142,8 +146,6 @@ class Trainer:
                     self.save()
             self.save()
             finished = self.images_seen >= self.total_images
-            for callback in reversed(self.callbacks):
-                callback.on_end(self, finished)
         return FitResult(self.images_seen, finished, stop.exit_code, time.monotonic() - started)
 
     @property
@@ -221,8 +223,9 @@ class Trainer:
 
     def _resume(self) -> None:
         self._saved_at = -1
-        if self.log is None or self.checkpoints is None:
+        if self.run_dir is None or self.log is None or self.checkpoints is None:
             return
+        _claim(self.run_dir, self._settings)
         checkpoint = self.checkpoints.latest_valid()
         event = "start"
         if checkpoint is not None:
@@ -260,22 +263,35 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _claim(run_dir: Path, settings: dict[str, Any]) -> None:
-    """Make the run directory, or make sure that it belongs to a run with these settings."""
+def _as_json(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=2, sort_keys=True, default=str)
+
+
+def _require_own(run_dir: Path, settings: dict[str, Any]) -> None:
+    """Make sure that the directory can be made, or belongs to a run with these settings. Writes no settings."""
     path = run_dir / "config.json"
-    text = json.dumps(settings, indent=2, sort_keys=True, default=str)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _require_same_settings(json.loads(path.read_text(encoding="utf-8")), json.loads(text), run_dir)
-            return
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+            old = json.loads(path.read_text(encoding="utf-8"))
+            _require_same_settings(old, json.loads(_as_json(settings)), run_dir)
     except OSError as error:
         raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); remove it or choose another directory") from error
+
+
+def _claim(run_dir: Path, settings: dict[str, Any]) -> None:
+    """Write the settings, once, when training begins: what was only tried leaves the directory free."""
+    path = run_dir / "config.json"
+    if path.exists():
+        return
+    try:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(_as_json(settings) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error
 
 
 def _require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], run_dir: Path) -> None:
