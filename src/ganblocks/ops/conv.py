@@ -75,7 +75,7 @@ def conv2d(
         or (padding == "same" and steps != (1, 1))
         or not _is_recorded(input, weight, bias)
     ):
-        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     if padding == "same":
         totals = [gap * (size - 1) for gap, size in zip(spread, weight.shape[2:], strict=True)]
         margin = (totals[0] // 2, totals[1] // 2)
@@ -125,9 +125,7 @@ def conv_transpose2d(
         or min(steps) < 1
         or any(not 0 <= e < max(s, d) for e, s, d in zip(extra, steps, spread, strict=True))
     ):
-        return F.conv_transpose2d(  # type: ignore[call-overload]
-            input, weight, bias, stride, padding, output_padding, groups, dilation
-        )
+        return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
     # An output padding of a whole stride is one more row of zeros in the input; what remains is below the stride.
     (rows, remaining_rows), (columns, remaining_columns) = (divmod(e, s) for e, s in zip(extra, steps, strict=True))
     if rows or columns:
@@ -138,7 +136,7 @@ def conv_transpose2d(
 
 @dataclass(frozen=True, slots=True)
 class _Geometry:
-    """How the kernel meets the image, and in which direction."""
+    """How the kernel meets the image, and in which direction; not a tuple, which torch.func would take apart."""
 
     stride: _Pair
     padding: _Pair
@@ -146,13 +144,14 @@ class _Geometry:
     groups: int
     transposed: bool = False
     output_padding: _Pair = (0, 0)
+    kernel: _Pair = (1, 1)
     channels_last: bool = False
 
     def forwards(self) -> "_Geometry":
         """The convolution, from image to result."""
         return replace(self, transposed=False, output_padding=(0, 0))
 
-    def backwards(self, image: torch.Size, result: torch.Size, weight: torch.Size) -> "_Geometry":
+    def backwards(self, image: Tensor, result: Tensor) -> "_Geometry":
         """The transposed convolution, from result to image.
 
         Rows and columns at the end of the image that no position of the kernel reaches come back as output padding.
@@ -160,7 +159,7 @@ class _Geometry:
         rows, columns = (
             size - ((count - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
             for size, count, stride, padding, dilation, kernel in zip(
-                image[-2:], result[-2:], self.stride, self.padding, self.dilation, weight[-2:], strict=True
+                image.shape[2:], result.shape[2:], self.stride, self.padding, self.dilation, self.kernel, strict=True
             )
         )
         return replace(self, transposed=True, output_padding=(rows, columns))
@@ -168,10 +167,12 @@ class _Geometry:
 
 def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
     """Cast and shape the arguments for the Function."""
-    geometry = replace(geometry, channels_last=_is_channels_last(input) or _is_channels_last(weight))
-    input, weight, bias = _as_autocast(input), _as_autocast(weight), None if bias is None else _as_autocast(bias)
+    channels_last = _is_channels_last(input) or _is_channels_last(weight)
+    geometry = replace(geometry, kernel=(weight.shape[2], weight.shape[3]), channels_last=channels_last)
+    dtype = _autocast_dtype(input)
     batch = input.unsqueeze(0) if input.dim() == 3 else input
-    output: Tensor = _Convolution.apply(batch, weight, bias, geometry)
+    bias = None if bias is None else bias.to(dtype)
+    output: Tensor = _Convolution.apply(batch.to(dtype), weight.to(dtype), bias, geometry)
     return output.squeeze(0) if input.dim() == 3 else output
 
 
@@ -212,14 +213,10 @@ class _Convolution(Function):
         by_input = by_weight = by_bias = None
         image, result = (gradient, input) if geometry.transposed else (input, gradient)
         if wanted[0]:
-            opposite = (
-                geometry.forwards()
-                if geometry.transposed
-                else geometry.backwards(image.shape, result.shape, weight.shape)
-            )
+            opposite = geometry.forwards() if geometry.transposed else geometry.backwards(image, result)
             by_input = _Convolution.apply(gradient, weight, None, opposite)
         if wanted[1]:
-            by_weight = _WeightGradient.apply(image, result, weight.shape, geometry)
+            by_weight = _WeightGradient.apply(image, result, geometry)
         if wanted[2]:
             by_bias = gradient.sum((0, 2, 3))
         return by_input, by_weight, by_bias, None
@@ -236,12 +233,13 @@ class _Convolution(Function):
 
 
 class _WeightGradient(Function):
-    """``correlate(x, g)``: the gradient of a convolution by its weight of the given shape."""
+    """``correlate(x, g)``: the gradient of a convolution by its weight."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(image: Tensor, result: Tensor, shape: torch.Size, geometry: _Geometry) -> Tensor:
+    def forward(image: Tensor, result: Tensor, geometry: _Geometry) -> Tensor:
+        shape = (result.shape[1], image.shape[1] // geometry.groups, *geometry.kernel)
         weight = image.new_empty(shape)  # only its shape is read
         gradient = _first_order(result, image, weight, geometry.forwards(), (False, True, False))[1]
         assert gradient is not None
@@ -249,7 +247,7 @@ class _WeightGradient(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        image, result, ctx.shape, ctx.geometry = inputs
+        image, result, ctx.geometry = inputs
         ctx.save_for_backward(image, result)
         ctx.save_for_forward(image, result)
 
@@ -261,19 +259,19 @@ class _WeightGradient(Function):
         wanted = _wanted(ctx)
         by_image = by_result = None
         if wanted[0]:
-            upwards = geometry.backwards(image.shape, result.shape, gradient.shape)
+            upwards = geometry.backwards(image, result)
             by_image = _Convolution.apply(result, gradient, None, upwards)
         if wanted[1]:
             by_result = _Convolution.apply(image, gradient, None, geometry.forwards())
-        return by_image, by_result, None, None
+        return by_image, by_result, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor | None:
         image, result = ctx.saved_tensors
-        by_image, by_result, _, _ = tangents
+        by_image, by_result, _ = tangents
         return _sum_of(
-            None if by_image is None else _WeightGradient.apply(by_image, result, ctx.shape, ctx.geometry),
-            None if by_result is None else _WeightGradient.apply(image, by_result, ctx.shape, ctx.geometry),
+            None if by_image is None else _WeightGradient.apply(by_image, result, ctx.geometry),
+            None if by_result is None else _WeightGradient.apply(image, by_result, ctx.geometry),
         )
 
 
@@ -336,14 +334,13 @@ def _is_recorded(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether a gradient may be asked for, of arguments that a Function of ours can take."""
     if torch.compiler.is_compiling() or torch._C._is_tracing() or not torch.is_grad_enabled():
         return False
-    if not isinstance(input, Tensor) or not isinstance(weight, Tensor):
+    tensors = (input, weight) if bias is None else (input, weight, bias)
+    if not all(isinstance(tensor, Tensor) for tensor in tensors) or input.dim() not in (3, 4) or weight.dim() != 4:
         return False
-    if not (bias is None or isinstance(bias, Tensor)) or not input.is_floating_point() or weight.dim() != 4:
-        return False
-    if input.dim() not in (3, 4):
+    if not input.is_floating_point() or len({_autocast_dtype(tensor) for tensor in tensors}) > 1 or 0 in weight.shape:
         return False
     # Inside torch.func and vmap the flag of a wrapper need not be that of the tensor within.
-    return input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad) or _is_transformed()
+    return any(tensor.requires_grad for tensor in tensors) or _is_transformed()
 
 
 def _is_transformed() -> bool:
@@ -369,12 +366,12 @@ def _autocast_enabled(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
-def _as_autocast(tensor: Tensor) -> Tensor:
-    """Cast as autocast casts the arguments of a convolution: floating point of at most 32 bits."""
+def _autocast_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype that autocast computes a convolution of the tensor in; float64 keeps its own."""
     device_type = tensor.device.type
     if not tensor.is_floating_point() or tensor.dtype == torch.float64 or not _autocast_enabled(device_type):
-        return tensor
-    return tensor.to(torch.get_autocast_dtype(device_type))
+        return tensor.dtype
+    return torch.get_autocast_dtype(device_type)
 
 
 def _autocast_off(tensor: Tensor) -> AbstractContextManager[Any]:
