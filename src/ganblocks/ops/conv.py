@@ -339,7 +339,7 @@ def _is_recorded(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         return False
     if not input.is_floating_point() or len({_autocast_dtype(tensor) for tensor in tensors}) > 1 or 0 in weight.shape:
         return False
-    # Inside torch.func and vmap the flag of a wrapper need not be that of the tensor within.
+    # Inside vmap the flag is down even where a transform around it takes the gradient.
     return any(tensor.requires_grad for tensor in tensors) or _is_transformed()
 
 
