@@ -29,6 +29,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ganblocks.data import ImageFolder, MultiResolutionImages, ProgressiveBatches, built_in_faces, split
 from ganblocks.data.source import ImageSource
@@ -176,11 +177,11 @@ def measure(trainer: Trainer, reals: Tensor, generator: Generator, count: int) -
     phase = trainer.phase
     fakes = generator.sample(count, seed=SCORE_SEED, resolution=phase.resolution, alpha=phase.alpha)
     distance = sliced_wasserstein_distance(reals.to(fakes.device), fakes, seed=SCORE_SEED)
-    print(
+    tqdm.write(  # above the progress bar, if there is one
         f"{trainer.images_seen:>9,} images  {phase.resolution}x{phase.resolution}  alpha {phase.alpha:.2f}  "
-        f"sliced Wasserstein distance {distance:.4f}",
-        flush=True,
+        f"sliced Wasserstein distance {distance:.4f}"
     )
+    sys.stdout.flush()
     return {"sliced_wasserstein_distance": distance}
 
 

@@ -1,0 +1,37 @@
+"""The example does not only run: it learns. Minutes long, so marked slow."""
+
+import importlib.util
+import json
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "progan_celeba.py"
+
+
+def load_example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("progan_celeba_slow", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_each_stage_ends_closer_to_held_out_images_than_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GANBLOCKS_DATA", raising=False)
+    run = tmp_path / "run"
+    options = ["--drawn", "3000", "--resolution", "16", "--max-channels", "32", "--images-per-stage", "6000"]
+    assert load_example().main([*options, "--out", str(run), "--threads", "1"]) == 0
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    distances = [(r["resolution"], r["sliced_wasserstein_distance"]) for r in records if len(r) == 6]
+    assert [resolution for resolution, _ in groupby(distances, key=lambda pair: pair[0])] == [4, 8, 16]
+    for _, group in groupby(distances, key=lambda pair: pair[0]):
+        first, *_, last = (distance for _, distance in group)
+        assert last < 0.7 * first
