@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--latent-dim", type=int, help="size of a latent vector (default: max channels)")
     add("--images-per-stage", type=int, nargs="+", help="one number, or one for each stage; half fades, half holds")
     add("--total-images", type=int, help="stop after this many images (default: when all stages are done)")
-    add("--batch-size", type=int, help="images in a batch (default: 16 without --data, the preset's else)")
+    add("--batch-size", type=int, help="images in a batch (default: 8 without --data, the preset's else)")
     add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
     add("--crop", choices=("center", "squash"), default="center", help="how images become square")
     add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
@@ -115,7 +115,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.max_channels = options.max_channels or (64 if small else 128)
     options.base_channels = options.base_channels or (8 if small else 16) * options.max_channels
     options.latent_dim = options.latent_dim or options.max_channels
-    options.batch_size = options.batch_size or (16 if small else None)
+    options.batch_size = options.batch_size or (8 if small else None)
     return options
 
 

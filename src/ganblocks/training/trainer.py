@@ -127,11 +127,10 @@ class Trainer:
         """
         started = time.monotonic()
         self._resume()
-        finished = False
         with GracefulStop() as stop, contextlib.ExitStack() as endings:
             for callback in self.callbacks:
                 callback.on_start(self)
-                endings.callback(lambda callback=callback: callback.on_end(self, finished))
+                endings.callback(self._end, callback)
             while self.images_seen < self.total_images and not stop.requested:
                 self.phase = self.schedule.phase(self.images_seen)
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
@@ -145,8 +144,8 @@ class Trainer:
                 if self._due(previous, self.save_images) or self.stage_ended:
                     self.save()
             self.save()
-            finished = self.images_seen >= self.total_images
-        return FitResult(self.images_seen, finished, stop.exit_code, time.monotonic() - started)
+            self._finished = self.images_seen >= self.total_images
+        return FitResult(self.images_seen, self._finished, stop.exit_code, time.monotonic() - started)
 
     @property
     def stage_ended(self) -> bool:
@@ -218,11 +217,15 @@ class Trainer:
                 "lower resolution"
             ) from error
 
+    def _end(self, callback: Callback) -> None:
+        callback.on_end(self, self._finished)
+
     def _due(self, previous: int, every: int) -> bool:
         return self.images_seen // every > previous // every
 
     def _resume(self) -> None:
         self._saved_at = -1
+        self._finished = False
         if self.run_dir is None or self.log is None or self.checkpoints is None:
             return
         _claim(self.run_dir, self._settings)
