@@ -1,5 +1,6 @@
 """Training schedules as pure functions of the number of real images seen."""
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -32,17 +33,17 @@ class Phase:
     stage_images: int = 0
 
 
-class Schedule:
+class Schedule(abc.ABC):
     """A pure function from images seen to a `Phase`, with an end."""
 
     @property
+    @abc.abstractmethod
     def total_images(self) -> int:
         """Images after which training ends."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def phase(self, images_seen: int) -> Phase:
         """What holds for the batch that starts after ``images_seen`` images."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
