@@ -74,16 +74,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--cache", type=Path, help="where resized images are kept (default: OUT/cache)")
     add("--fresh", action="store_true", help="start anew in a new directory, OUT-2 and so on")
     add("--resolution", type=int, help="side of the largest images: 4, 8, ... 1024 (default: 64, 32 without --data)")
-    add("--max-channels", type=int, help="widest layer (default: 128, 64 without --data; the paper: 512)")
-    add(
-        "--base-channels",
-        type=int,
-        help="2 * BASE / R channels at resolution R (default: 16 * max, 8 * without --data)",
-    )
+    add("--max-channels", type=int, help="widest layer (default: 128; built-in 32, drawn 64; the paper: 512)")
+    add("--base-channels", type=int, help="2 * BASE / R channels at resolution R (default: 8 to 16 * max channels)")
     add("--latent-dim", type=int, help="size of a latent vector (default: max channels)")
     add("--images-per-stage", type=int, nargs="+", help="one number, or one for each stage; half fades, half holds")
     add("--total-images", type=int, help="stop after this many images (default: when all stages are done)")
     add("--batch-size", type=int, help="images in a batch (default: 8 without --data, the preset's else)")
+    add("--learning-rate", type=float, help="of both networks (default: 0.002 without --data, the preset's else)")
     add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
     add("--crop", choices=("center", "squash"), default="center", help="how images become square")
     add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
@@ -112,10 +109,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.data = Path(root) / "utkface"
     small = options.data is None  # the built-in or drawn faces: a run of minutes
     options.resolution = options.resolution or (32 if small else 64)
-    options.max_channels = options.max_channels or (64 if small else 128)
-    options.base_channels = options.base_channels or (8 if small else 16) * options.max_channels
+    options.max_channels = options.max_channels or ((64 if options.drawn else 32) if small else 128)
+    options.base_channels = (
+        options.base_channels or (8 if options.drawn else 12 if small else 16) * options.max_channels
+    )
     options.latent_dim = options.latent_dim or options.max_channels
     options.batch_size = options.batch_size or (8 if small else None)
+    if options.learning_rate is None and small:
+        options.learning_rate = 0.002
     return options
 
 
@@ -155,7 +156,7 @@ def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProG
     if options.images_per_stage:
         images = list(options.images_per_stage)
     elif options.data is None:
-        short = (12_000, 16_000, 20_000, 24_000) if options.drawn else (4000, 8000, 12_000, 14_000)
+        short = (12_000, 16_000, 20_000, 24_000) if options.drawn else (3000, 6000, 12_000, 10_000)
         images = [*short[:stages], *[short[-1]] * (stages - len(short))]
     else:
         images = [600_000]
@@ -166,6 +167,8 @@ def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProG
     recipe = {"karras2018": recipes.karras2018(), "document": recipes.document(start_resolution=4)}[options.preset]
     if options.batch_size is not None:
         recipe = recipe.replace(batch_sizes=dict.fromkeys(recipe.batch_sizes, options.batch_size))
+    if options.learning_rate is not None:
+        recipe = recipe.replace(learning_rates=dict.fromkeys(recipe.learning_rates, options.learning_rate))
     if recipe.ema_decay is not None and min(images) < 1_200_000:
         # 0.999 a step at batch 16 is a half-life of 11,000 images; a shorter stage needs a shorter memory.
         recipe = recipe.replace(ema_half_life_images=max(1.0, min(11_000.0, min(images) / 40)))
