@@ -55,6 +55,12 @@ from ganblocks.visualization import save_image_grid
 
 SHEET_SEED = 1234  # of the fixed latents on the sheets
 SCORE_SEED = 4321  # of the latents and of the projections of the distance
+DEFAULTS: dict[str, dict[str, object]] = {  # what depends on the data; None leaves it to the preset
+    "built_in": {"resolution": 32, "max_channels": 32, "batch_size": 8, "learning_rate": 0.002},
+    "drawn": {"resolution": 32, "max_channels": 64, "batch_size": 16, "learning_rate": None},
+    "data": {"resolution": 64, "max_channels": 128, "batch_size": None, "learning_rate": None},
+}
+STAGES = {"built_in": (3000, 6000, 12_000, 12_000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
 COUNTS = (  # options that must be at least 1 where they are given
     "resolution", "max_channels", "base_channels", "latent_dim", "images_per_stage", "total_images", "batch_size",
     "threads", "workers", "sample", "drawn",
@@ -73,14 +79,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/progan"), help="run directory (default: %(default)s)")
     add("--cache", type=Path, help="where resized images are kept (default: OUT/cache)")
     add("--fresh", action="store_true", help="start anew in a new directory, OUT-2 and so on")
-    add("--resolution", type=int, help="side of the largest images: 4, 8, ... 1024 (default: 64, 32 without --data)")
+    add("--resolution", type=int, help="side of the largest images: 4, 8, ... 1024 (default: 64; 32 without --data)")
     add("--max-channels", type=int, help="widest layer (default: 128; built-in 32, drawn 64; the paper: 512)")
-    add("--base-channels", type=int, help="2 * BASE / R channels at resolution R (default: 8 to 16 * max channels)")
+    add("--base-channels", type=int, help="2 * BASE / R channels at resolution R (default: 16 * max, 8 without --data)")
     add("--latent-dim", type=int, help="size of a latent vector (default: max channels)")
     add("--images-per-stage", type=int, nargs="+", help="one number, or one for each stage; half fades, half holds")
     add("--total-images", type=int, help="stop after this many images (default: when all stages are done)")
-    add("--batch-size", type=int, help="images in a batch (default: 8 without --data, the preset's else)")
-    add("--learning-rate", type=float, help="of both networks (default: 0.002 without --data, the preset's else)")
+    add("--batch-size", type=int, help="images in a batch (default: the preset's; built-in 8, drawn 16)")
+    add("--learning-rate", type=float, help="of both networks (default: the preset's; built-in 0.002)")
     add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
     add("--crop", choices=("center", "squash"), default="center", help="how images become square")
     add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
@@ -107,16 +113,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--data and --drawn are given, but only one of them can be trained on")
     if options.data is None and not options.drawn and root and (Path(root) / "utkface").exists():
         options.data = Path(root) / "utkface"
-    small = options.data is None  # the built-in or drawn faces: a run of minutes
-    options.resolution = options.resolution or (32 if small else 64)
-    options.max_channels = options.max_channels or ((64 if options.drawn else 32) if small else 128)
-    options.base_channels = (
-        options.base_channels or (8 if options.drawn else 12 if small else 16) * options.max_channels
-    )
+    kind = "drawn" if options.drawn else "built_in" if options.data is None else "data"
+    for name, default in DEFAULTS[kind].items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    options.base_channels = options.base_channels or (16 if kind == "data" else 8) * options.max_channels
     options.latent_dim = options.latent_dim or options.max_channels
-    options.batch_size = options.batch_size or (8 if small else None)
-    if options.learning_rate is None and small:
-        options.learning_rate = 0.002
     return options
 
 
@@ -156,7 +158,7 @@ def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProG
     if options.images_per_stage:
         images = list(options.images_per_stage)
     elif options.data is None:
-        short = (12_000, 16_000, 20_000, 24_000) if options.drawn else (3000, 6000, 12_000, 10_000)
+        short = STAGES["drawn" if options.drawn else "built_in"]
         images = [*short[:stages], *[short[-1]] * (stages - len(short))]
     else:
         images = [600_000]
