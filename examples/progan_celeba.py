@@ -56,11 +56,12 @@ from ganblocks.visualization import save_image_grid
 SHEET_SEED = 1234  # of the fixed latents on the sheets
 SCORE_SEED = 4321  # of the latents and of the projections of the distance
 DEFAULTS: dict[str, dict[str, object]] = {  # what depends on the data; None leaves it to the preset
-    "built_in": {"resolution": 32, "max_channels": 32, "batch_size": 8, "learning_rate": 0.002},
+    # Layers this narrow are faster on one thread than on two that wait for each other.
+    "built_in": {"resolution": 32, "max_channels": 32, "batch_size": 8, "learning_rate": 0.002, "threads": 1},
     "drawn": {"resolution": 32, "max_channels": 64, "batch_size": 16, "learning_rate": None},
     "data": {"resolution": 64, "max_channels": 128, "batch_size": None, "learning_rate": None},
 }
-STAGES = {"built_in": (3000, 6000, 12_000, 12_000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
+STAGES = {"built_in": (3000, 6000, 10_000, 10_000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
 COUNTS = (  # options that must be at least 1 where they are given
     "resolution", "max_channels", "base_channels", "latent_dim", "images_per_stage", "total_images", "batch_size",
     "threads", "workers", "sample", "drawn",
@@ -93,7 +94,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
-    add("--threads", type=int, help="CPU threads for the networks (default: torch's own choice)")
+    add("--threads", type=int, help="CPU threads for the networks (default: torch's own choice; built-in 1)")
     add("--workers", type=int, default=max(1, min(4, os.cpu_count() or 1)), help="threads that read images")
     add("--dry-run", action="store_true", help="check data, settings and memory, then stop")
     add("--sample", type=int, metavar="N", help="make N images from the run in OUT, then stop")

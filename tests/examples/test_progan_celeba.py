@@ -460,7 +460,7 @@ class TestDryRun:
             for source in ([], ["--drawn", "100"], ["--data", "photos"])
         ]
         assert lengths == [
-            [3000, 6000, 12_000, 12_000, 12_000][:stages],
+            [3000, 6000, 10_000, 10_000, 10_000][:stages],
             [12_000, 16_000, 20_000, 24_000, 24_000][:stages],
             [600_000] * stages,
         ]
