@@ -172,9 +172,9 @@ def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProG
         recipe = recipe.replace(batch_sizes=dict.fromkeys(recipe.batch_sizes, options.batch_size))
     if options.learning_rate is not None:
         recipe = recipe.replace(learning_rates=dict.fromkeys(recipe.learning_rates, options.learning_rate))
-    if recipe.ema_decay is not None and min(images) < 1_200_000:
-        # 0.999 a step at batch 16 is a half-life of 11,000 images; a shorter stage needs a shorter memory.
-        recipe = recipe.replace(ema_half_life_images=max(1.0, min(11_000.0, min(images) / 40)))
+    if recipe.ema_decay is not None and max(images) < 1_200_000:
+        # The paper's 0.999 a step is a half-life of 11,000 images at batch 16; a tenth of a stage where stages are short.
+        recipe = recipe.replace(ema_half_life_images=min(11_000.0, max(images) / 10))
     return recipe, images
 
 
