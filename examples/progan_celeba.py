@@ -173,7 +173,7 @@ def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProG
     if options.learning_rate is not None:
         recipe = recipe.replace(learning_rates=dict.fromkeys(recipe.learning_rates, options.learning_rate))
     if recipe.ema_decay is not None and max(images) < 1_200_000:
-        # The paper's 0.999 a step is a half-life of 11,000 images at batch 16; a tenth of a stage where stages are short.
+        # 0.999 a step is a half-life of 11,000 images at batch 16; where stages are short, a tenth of the longest.
         recipe = recipe.replace(ema_half_life_images=min(11_000.0, max(images) / 10))
     return recipe, images
 
