@@ -61,7 +61,7 @@ DEFAULTS: dict[str, dict[str, object]] = {  # what depends on the data; None lea
     "drawn": {"resolution": 32, "max_channels": 64, "batch_size": 16, "learning_rate": None},
     "data": {"resolution": 64, "max_channels": 128, "batch_size": None, "learning_rate": None},
 }
-STAGES = {"built_in": (3000, 6000, 10_000, 10_000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
+STAGES = {"built_in": (2500, 5000, 8000, 6000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
 COUNTS = (  # options that must be at least 1 where they are given
     "resolution", "max_channels", "base_channels", "latent_dim", "images_per_stage", "total_images", "batch_size",
     "threads", "workers", "sample", "drawn",
