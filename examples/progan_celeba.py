@@ -61,7 +61,7 @@ DEFAULTS: dict[str, dict[str, object]] = {  # what depends on the data; None lea
     "drawn": {"resolution": 32, "max_channels": 64, "batch_size": 16, "learning_rate": None},
     "data": {"resolution": 64, "max_channels": 128, "batch_size": None, "learning_rate": None},
 }
-STAGES = {"built_in": (2500, 5000, 8000, 6000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
+STAGES = {"built_in": (2000, 4000, 6000, 9000), "drawn": (12_000, 16_000, 20_000, 24_000)}  # the last one repeats
 COUNTS = (  # options that must be at least 1 where they are given
     "resolution", "max_channels", "base_channels", "latent_dim", "images_per_stage", "total_images", "batch_size",
     "threads", "workers", "sample", "drawn",
@@ -173,8 +173,8 @@ def build_recipe(options: argparse.Namespace, stages: int) -> tuple[recipes.ProG
     if options.learning_rate is not None:
         recipe = recipe.replace(learning_rates=dict.fromkeys(recipe.learning_rates, options.learning_rate))
     if recipe.ema_decay is not None and max(images) < 1_200_000:
-        # 0.999 a step is a half-life of 11,000 images at batch 16; where stages are short, a tenth of the longest.
-        recipe = recipe.replace(ema_half_life_images=min(11_000.0, max(images) / 10))
+        # 0.999 a step is a half-life of 11,000 images at batch 16; in short runs, a 16th of a stage.
+        recipe = recipe.replace(ema_half_life_images=min(11_000.0, max(images) / 16))
     return recipe, images
 
 

@@ -460,7 +460,7 @@ class TestDryRun:
             for source in ([], ["--drawn", "100"], ["--data", "photos"])
         ]
         assert lengths == [
-            [2500, 5000, 8000, 6000, 6000][:stages],
+            [2000, 4000, 6000, 9000, 9000][:stages],
             [12_000, 16_000, 20_000, 24_000, 24_000][:stages],
             [600_000] * stages,
         ]
