@@ -27,7 +27,7 @@ def test_each_stage_ends_closer_to_held_out_images_than_it_began(
 ) -> None:
     monkeypatch.delenv("GANBLOCKS_DATA", raising=False)
     run = tmp_path / "run"
-    options = ["--drawn", "3000", "--resolution", "16", "--max-channels", "32", "--images-per-stage", "6000"]
+    options = ["--drawn", "8000", "--resolution", "16"]  # 48,000 images: shorter stages end before they have caught up
     assert load_example().main([*options, "--out", str(run), "--threads", "1"]) == 0
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     distances = [(r["resolution"], r["sliced_wasserstein_distance"]) for r in records if len(r) == 6]
