@@ -7,6 +7,7 @@ How they are drawn, and why the picture of an index is the same at all resolutio
 :mod:`ganblocks.data.drawing`.
 """
 
+import abc
 import hashlib
 import math
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class FaceFactors:
     background: Colour
 
 
-class _Drawn:
+class _Drawn(abc.ABC):
     """What drawn images have in common: they read like an :class:`~ganblocks.data.image_folder.ImageFolder`."""
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -182,8 +183,9 @@ class _Drawn:
     def _generator(self, index: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self._position(index)])
 
+    @abc.abstractmethod
     def _draw(self, canvas: Canvas, index: int) -> None:
-        raise NotImplementedError
+        """Draw image ``index``."""
 
 
 class Shapes(_Drawn):
