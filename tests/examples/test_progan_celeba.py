@@ -158,6 +158,7 @@ class TestRun:
         measured = {record["resolution"]: record for record in lines if "sliced_wasserstein_distance" in record}
         assert measured.keys() == {4, 8, 16}
         assert all(0 < record["sliced_wasserstein_distance"] < 4 for record in measured.values())
+        assert [size for size, record in measured.items() if record.get("patch_swd_16", 0) > 0] == [16]
 
     def test_sheets_show_the_same_latents_through_the_averaged_generator(self, faces: tuple[Path, Outcome]) -> None:
         out, _ = faces

@@ -25,8 +25,8 @@ Series = tuple[np.ndarray, np.ndarray]
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: safe for colour-blind
 _INK, _MUTED, _FAINT = "#222222", "#707070", "#e6e6e6"
-_PANELS = ("Losses", "Penalty", "Critic scores", "Accuracy", "Distances", "Learning rate")
-_LOGARITHMIC = ("Penalty", "Distances", "Learning rate")  # where positive values may span orders of magnitude
+_PANELS = ("Losses", "Penalty", "Critic scores", "Accuracy", "Distances", "Patch distances x 1000", "Learning rate")
+_LOGARITHMIC = ("Penalty", "Distances", "Patch distances x 1000", "Learning rate")  # where positive values may span orders of magnitude
 _FEW = 40  # a series this short is drawn as dots on a line, not smoothed
 _COLUMNS = 1000  # a longer raw series is drawn by the extremes in this many intervals
 
@@ -123,6 +123,8 @@ def _number(value: Any) -> float | None:
 
 def _panel(key: str) -> str | None:
     """Name the panel that a key belongs to."""
+    if key.startswith("patch_swd"):
+        return "Patch distances x 1000"
     if "distance" in key or "swd" in key:
         return "Distances"
     if "penalty" in key:
