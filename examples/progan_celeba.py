@@ -29,7 +29,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ganblocks.data import ImageFolder, MultiResolutionImages, ProgressiveBatches, built_in_faces, split
 from ganblocks.data.source import ImageSource
@@ -50,7 +49,7 @@ from ganblocks.training import (
     new_run_directory,
     recipes,
 )
-from ganblocks.training.steps import ProgressiveStep
+from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.visualization import save_image_grid
 
 SHEET_SEED = 1234  # of the fixed latents on the sheets
@@ -91,6 +90,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
     add("--crop", choices=("center", "squash"), default="center", help="how images become square")
     add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
+    add("--resume", choices=("exact", "lenient"), default="exact", help="lenient: go on where the last bits may differ")
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
@@ -191,11 +191,6 @@ def measure(trainer: Trainer, reals: Tensor, generator: Generator, count: int) -
     if reals.shape[-1] >= 16:
         patches = progan_swd(reals, fakes, num_directions=128, seed=SCORE_SEED)
         scores.update({f"patch_swd_{size}": value for size, value in patches.items()})
-    shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scores.items())
-    tqdm.write(  # above the progress bar, if there is one
-        f"{trainer.images_seen:>9,} images  {phase.resolution}x{phase.resolution}  alpha {phase.alpha:.2f}  {shown}"
-    )
-    sys.stdout.flush()
     return scores
 
 
@@ -272,6 +267,7 @@ def train(options: argparse.Namespace) -> int:
         schedule,
         run_dir=None if options.dry_run else run_dir,  # a trial must not claim the directory for its settings
         seed=options.seed,
+        resume=options.resume,
         total_images=options.total_images,
         settings={
             "config": config.to_dict(),
@@ -285,13 +281,14 @@ def train(options: argparse.Namespace) -> int:
         callbacks=[
             ProgressBar(),
             SampleSheets(draw, columns=8),
-            *([Measurements(distance)] if held_out else []),
+            *([Measurements(distance, show=True)] if held_out else []),
             TensorBoard(draw),
             Summary(title=f"ProGAN, {len(training)} images, {config.resolution}x{config.resolution}"),
         ],
         log_images=max(1, schedule.total_images // 400),
         save_images=max(1, schedule.total_images // 40),
         metadata=lambda trainer: {
+            "model": "progan",
             "config": config.to_dict(),
             "phase": {"resolution": trainer.phase.resolution, "alpha": trainer.phase.alpha},
             "truncation": recipe.truncation if recipe.sampler == "truncnorm" else None,

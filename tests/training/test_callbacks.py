@@ -87,7 +87,7 @@ class TestBase:
         assert [r for r in with_it.log.read() if "event" not in r] == [
             r for r in without.log.read() if "event" not in r
         ]
-        assert {p.name for p in (tmp_path / "a").iterdir()} == {"config.json", "log.jsonl", "checkpoints"}
+        assert {p.name for p in (tmp_path / "a").iterdir()} == {".lock", "config.json", "log.jsonl", "checkpoints"}
 
     def test_has_no_state(self) -> None:
         assert Callback().state_dict() == {}
@@ -221,7 +221,8 @@ class TestSampleSheets:
 
     def test_animations_are_those_asked_for(self, tmp_path: Path) -> None:
         make(tmp_path, SampleSheets(draw, fractions=(1.0,), animation=("film.gif",))).fit()
-        assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"config.json", "log.jsonl", "film.gif"}
+        files = {path.name for path in tmp_path.iterdir() if path.is_file()}
+        assert files == {".lock", "config.json", "log.jsonl", "film.gif"}
 
     def test_a_run_without_a_sheet_has_no_animation(self, tmp_path: Path) -> None:
         make(tmp_path, SampleSheets(draw, fractions=(1.0,)), total_images=4).fit()

@@ -1,6 +1,7 @@
 """The store: whatever is killed, full, damaged or in the way, an older checkpoint is there and nothing is silent."""
 
 import errno
+import math
 import os
 import random
 import shutil
@@ -520,3 +521,42 @@ def test_old_checkpoint_that_cannot_be_deleted_is_announced_and_the_new_one_stan
     with pytest.warns(RuntimeWarning, match="000000000001 cannot be deleted: .*Permission denied"):
         store.save(state(2), 2)
     assert value_of(store) == 2
+
+
+STATE = {"weight": torch.zeros(2)}
+
+
+def test_rotation_keeps_the_best_besides_the_last(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep_last=1, keep_best=2)
+    scores = {1: 5.0, 2: 1.0, 3: None, 4: 9.0, 5: 2.0, 6: 8.0, 7: None}
+    for images_seen, score in scores.items():
+        store.save(STATE, images_seen, score=score)
+    assert [int(path.name) for path in store.list()] == [2, 5, 7]
+    store.save(STATE, 8, score=0.5)
+    assert [int(path.name) for path in store.list()] == [2, 8]
+
+
+def test_a_damaged_checkpoint_is_nobody_s_best(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep_last=1, keep_best=1)
+    store.save(STATE, 1, score=1.0)
+    (tmp_path / f"{1:012d}" / "manifest.json").write_text("{}")
+    store.save(STATE, 2, score=3.0)
+    store.save(STATE, 3)
+    assert [int(path.name) for path in store.list()] == [2, 3]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_score_must_be_a_number(tmp_path: Path, score: float) -> None:
+    with pytest.raises(ValueError, match="`score` is"):
+        CheckpointStore(tmp_path).save(STATE, 1, score=score)
+
+
+def test_space_is_asked_for_by_what_is_still_to_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CheckpointStore(tmp_path, keep_last=2, keep_best=1)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4_000_000))
+    store.require_space(1_000_000)  # two, the best, and one more while saving
+    with pytest.raises(CheckpointError, match="about 4,000,004 bytes for checkpoints, but 4,000,000 are free"):
+        store.require_space(1_000_001)
+    store.save({"weight": torch.zeros(250_000)}, 1)  # a million bytes that need not be found again
+    store.require_space(1_200_000)

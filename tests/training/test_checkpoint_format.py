@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,7 +18,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ganblocks.errors import CheckpointCorruptError, CheckpointError, NonFiniteError
-from ganblocks.training.checkpoint_format import encode_checkpoint, read_checkpoint, verify_hashes, write_files
+from ganblocks.training.checkpoint_format import (
+    encode_checkpoint,
+    read_checkpoint,
+    read_score,
+    verify_hashes,
+    write_files,
+)
 
 STATE = {"weight": torch.tensor([1.0, 2.0]), "epoch": 3}
 FILES = ["tensors.safetensors", "state.json", "manifest.json"]
@@ -87,6 +94,21 @@ def test_schema_1_written_by_hand_can_be_read_for_ever(tmp_path: Path) -> None:
     assert checkpoint.state["g"]["w"].tolist() == [1.5, -2.0]
     assert checkpoint.state["betas"] == (0.0, 0.99)
     assert checkpoint.state["best"] == float("inf")
+
+
+def test_golden_checkpoint_of_schema_1_can_be_read_for_ever() -> None:
+    """Written once by the store, kept as it is: what a release could write, every later one reads."""
+    checkpoint = read_checkpoint(Path(__file__).parents[1] / "golden" / "checkpoint_schema_1" / "000000000042")
+    state = checkpoint.state
+    assert (checkpoint.images_seen, state["images_seen"], checkpoint.metadata) == (42, 42, {"note": "é"})
+    assert state["step"]["generator"]["weight"].tolist() == [[1.5, -2.0]]
+    assert state["step"]["generator"]["bias"].dtype == torch.bfloat16
+    optimizer = state["step"]["optimizer"]
+    assert optimizer["state"][0]["exp_avg"].tolist() == [[[[0.0, 1.0], [2.0, 3.0]]]]
+    assert optimizer["param_groups"] == [{"betas": (0.0, 0.99), "lr": 1e-3}]
+    assert (state["best"], state["random"]["big"]) == (float("inf"), 2**80)
+    assert state["random"]["numpy"].dtype == np.uint32
+    assert read_score(checkpoint.path) == 0.5
 
 
 def test_optimizer_continues_with_the_identical_step(tmp_path: Path) -> None:

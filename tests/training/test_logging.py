@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
 from ganblocks.training.logging import RunLog
 
 
@@ -35,3 +37,22 @@ def test_rewind_drops_later_measurements_and_keeps_events(tmp_path: Path) -> Non
     log.append({"images_seen": 10})
     log.rewind(5)
     assert [record["images_seen"] for record in log.read()] == [0, 5, 9]
+
+
+def test_records_wait_for_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"images_seen": 1})
+    (tmp_path / "log.jsonl").rename(tmp_path / "aside")
+    (tmp_path / "log.jsonl").mkdir()
+    with pytest.warns(RuntimeWarning, match="cannot be written for now"):
+        log.append({"images_seen": 2})
+    log.append({"images_seen": 3})  # told once
+    (tmp_path / "log.jsonl").rmdir()
+    log.append({"images_seen": 4})
+    assert [record["images_seen"] for record in log.read()] == [2, 3, 4]
+
+
+def test_a_removed_folder_is_made_anew(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "run" / "log.jsonl")
+    log.append({"images_seen": 1})
+    assert len(log.read()) == 1

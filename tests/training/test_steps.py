@@ -6,11 +6,11 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ganblocks import losses
+from ganblocks.errors import NonFiniteError
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
-from ganblocks.training import AdversarialStep, Phase, Precision, ProgressiveStep, StepContext, latent_sampler, recipes
+from ganblocks.training import AdversarialStep, Phase, Precision, StepContext, latent_sampler, recipes
 from ganblocks.training.randomness import derived_seed
 from tolerances import for_dtype, named
 
@@ -144,76 +144,6 @@ def test_learning_rate_comes_from_the_phase() -> None:
     assert step.discriminator_optimizer.param_groups[0]["lr"] == 0.25
 
 
-def test_reals_are_cross_faded_with_alpha() -> None:
-    step = progan_step()
-    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    real = images.float() / 127.5 - 1
-    old = F.interpolate(F.avg_pool2d(real, 2), scale_factor=2)
-    fading = context(resolution=8, alpha=0.25, fading=True, stage=1)
-    torch.testing.assert_close(step._real_images(images, fading), old + 0.25 * (real - old), **for_dtype(torch.float32))
-    stable = context(resolution=8, stage=1)
-    torch.testing.assert_close(step._real_images(images, stable), real, **for_dtype(torch.float32))
-    unblended = progan_step(recipes.karras2018(blend_reals=False))
-    torch.testing.assert_close(unblended._real_images(images, fading), real, **for_dtype(torch.float32))
-
-
-@pytest.mark.parametrize("reset", [True, False])
-def test_moments_are_reset_at_both_ends_of_a_fade(reset: bool) -> None:
-    step = progan_step(recipes.karras2018(reset_moments=reset))
-    images = {r: torch.randint(0, 256, (4, 3, r, r), dtype=torch.uint8) for r in (4, 8)}
-
-    def age() -> float:
-        return max(float(state["step"]) for state in step.discriminator_optimizer.state.values())
-
-    phases = [
-        (4, {"resolution": 4}),
-        (4, {"resolution": 4}),
-        (8, {"resolution": 8, "alpha": 0.1, "fading": True, "stage": 1}),
-        (8, {"resolution": 8, "alpha": 0.6, "fading": True, "stage": 1}),
-        (8, {"resolution": 8, "stage": 1}),
-    ]
-    ages = []
-    for index, (resolution, phase) in enumerate(phases):
-        step(images[resolution], None, context(4 * index, **phase))
-        ages.append(age())
-    assert ages == ([1, 2, 1, 2, 1] if reset else [1, 2, 3, 4, 5])
-
-
-def test_average_is_kept_across_growth() -> None:
-    step = progan_step()
-    for index in range(3):
-        step(torch.randint(0, 256, (4, 3, 4, 4), dtype=torch.uint8), None, context(4 * index, resolution=4))
-    grown = context(12, resolution=8, alpha=0.5, fading=True, stage=1)
-    step(torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8), None, grown)
-    assert step.ema is not None
-    assert step.ema.updates == 4
-    average, trained = step.ema.module.state_dict(), step.generator.state_dict()
-    untouched = "blocks.16.conv1.weight"
-    assert torch.equal(average[untouched], trained[untouched])
-    assert not torch.equal(average["initial.conv.weight"], trained["initial.conv.weight"])
-
-
-def test_one_pass_over_reals_and_fakes_equals_two() -> None:
-    """Minibatch statistics do not cross from reals to fakes."""
-    one, two = progan_step(), progan_step()
-    two._one_pass = False
-    images = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
-    phase = context(resolution=8, alpha=0.5, fading=True, stage=1)
-    a, b = one(images, None, phase), two(images, None, phase)
-    for key in a:
-        torch.testing.assert_close(a[key], b[key], **named("two routes in float32"))
-    for x, y in zip(one.discriminator.parameters(), two.discriminator.parameters(), strict=True):
-        torch.testing.assert_close(x, y, **named("two routes in float32"))
-
-
-def test_labels_train_the_class_head() -> None:
-    step = progan_step(num_classes=3, conditional=True)
-    log = step(torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8), torch.arange(6) % 3, context(resolution=4))
-    assert {"discriminator_class_loss", "generator_class_loss"} <= set(log)
-    rows = step.discriminator.final.output.weight.grad[1:]
-    assert (rows.abs().sum(1) > 0).all()
-
-
 def test_state_round_trip_continues_bit_for_bit() -> None:
     first, second = progan_step(), progan_step()
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
@@ -283,32 +213,55 @@ def test_numbers_out_of_range_are_named() -> None:
             plain_step(**{name: -1})
 
 
-def test_growing_networks_of_the_user_s_own() -> None:
-    """Anything called (latents, labels, resolution=, alpha=) and (images, labels, alpha=) can be trained."""
+def everything(step: AdversarialStep) -> list[Tensor]:
+    tensors: list[Tensor] = []
 
-    class MyGenerator(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.dense = nn.Linear(4, 3)
+    def collect(value: object) -> None:
+        if isinstance(value, Tensor):
+            tensors.append(value.detach().clone())
+        elif isinstance(value, dict):
+            for item in value.values():
+                collect(item)
 
-        def forward(self, latents: Tensor, labels: Tensor | None, *, resolution: int, alpha: float) -> Tensor:
-            return alpha * self.dense(latents)[:, :, None, None].expand(-1, -1, resolution, resolution)
+    collect({key: value for key, value in step.state_dict().items() if key != "ema"})
+    return tensors
 
-    class MyCritic(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.dense = nn.Linear(3, 1)
 
-        def forward(self, images: Tensor, labels: Tensor | None, *, alpha: float) -> Tensor:
-            return self.dense(images.square().mean((2, 3)))[:, 0]
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("where", ["discriminator", "generator", "penalty"])
+def test_a_value_that_is_no_number_is_never_applied(where: str, bad: float) -> None:
+    """F20: whatever produces it, the network concerned stays as it was, and asking for the verdict raises."""
+    step = progan_step()
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    step(images, None, context(resolution=8, stage=1))
+    loss, penalty = step.loss, step.penalty
 
-    generator, critic = MyGenerator(), MyCritic()
-    step = ProgressiveStep(
-        generator,
-        critic,
-        generator_optimizer=torch.optim.Adam(generator.parameters()),
-        discriminator_optimizer=torch.optim.Adam(critic.parameters()),
-        sampler=latent_sampler(4),
+    class Poisoned:
+        generator_needs_real = loss.generator_needs_real
+
+        def discriminator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+            return loss.discriminator_loss(real_logits, fake_logits) * (bad if where == "discriminator" else 1)
+
+        def generator_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+            return loss.generator_loss(real_logits, fake_logits) * (bad if where == "generator" else 1)
+
+    step.loss = Poisoned()
+    step.penalty = lambda *arguments: penalty(*arguments) * (bad if where == "penalty" else 1)
+    network = step.generator if where == "generator" else step.discriminator
+    other = step.discriminator if where == "generator" else step.generator
+    before, other_before = (
+        [parameter.detach().clone() for parameter in module.parameters()] for module in (network, other)
     )
-    log = step(torch.randn(4, 3, 8, 8), None, context(resolution=8, alpha=0.5, fading=True, stage=1))
-    assert all(value.isfinite() for value in log.values())
+    step(images, None, context(4, resolution=8, stage=1))
+    assert all(map(torch.equal, before, network.parameters()))
+    assert not all(map(torch.equal, other_before, other.parameters()))
+    assert all(tensor.isfinite().all() for tensor in everything(step))
+    with pytest.raises(NonFiniteError, match=f"of the {'generator' if where == 'generator' else 'disc'}.* at step 2"):
+        step.skipped_updates()
+
+
+def test_updates_left_out_are_tolerated_up_to_the_number_given() -> None:
+    step = plain_step(max_skipped_updates=1)
+    step(torch.full((8, 4), torch.nan).double(), None, context())
+    assert step.skipped_updates() == 1  # the critic's; the generator never sees the reals
+    assert step.state_dict()["guard"]["last"] == {"discriminator": 1, "generator": 0}

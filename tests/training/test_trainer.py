@@ -1,9 +1,13 @@
 """The loop: same weights however it is cut, a log that fits, a directory that belongs to one run."""
 
 import errno
+import io
 import json
 import os
+import shutil
 import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,11 @@ from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
 from ganblocks.training import (
     Callback,
     ConstantSchedule,
+    Measurements,
+    ProgressBar,
+    SampleSheets,
     StepContext,
     Trainer,
-    new_run_directory,
     recipes,
 )
 
@@ -58,6 +64,11 @@ class StopAt(Callback):
     def on_step(self, trainer: Trainer, previous: int) -> None:
         if trainer.images_seen == self.images_seen:
             os.kill(os.getpid(), self.number)
+
+
+def events(run_dir: Path, name: str) -> list[dict[str, object]]:
+    records = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    return [record for record in records if record.get("event") == name]
 
 
 def test_trains_through_all_phases_and_logs_them(images: MultiResolutionImages, tmp_path: Path) -> None:
@@ -152,7 +163,7 @@ def test_a_value_that_is_no_number_ends_the_run_and_is_not_saved(images: MultiRe
                 with torch.no_grad():
                     trainer.step.discriminator.final.output.bias.fill_(torch.nan)
 
-    with pytest.raises(NonFiniteError, match=r"discriminator_loss.* at step 6 \(24 images\)"):
+    with pytest.raises(NonFiniteError, match=r"gradient of the discriminator was not finite at step 6"):
         make(images, tmp_path, callbacks=[Poison()]).fit()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["000000000008", "000000000016"]
 
@@ -188,29 +199,236 @@ def test_non_finite_weights_are_never_saved(images: MultiResolutionImages, tmp_p
     trainer = make(images, tmp_path)
     with torch.no_grad():
         trainer.step.generator.to_rgb["8"].weight.fill_(torch.inf)
-    trainer._resume()
     with pytest.raises(NonFiniteError, match="to_rgb"):
         trainer.save()
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_a_full_disk_is_a_typed_error_and_keeps_what_there_is(
+def full_disk(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def impatient(trainer: Trainer) -> Trainer:
+    trainer.checkpoints._backoff_seconds = 0
+    return trainer
+
+
+def test_training_goes_on_over_a_full_disk_and_ends_with_a_typed_error_that_loses_nothing(
     images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(images, tmp_path, total_images=16).fit()
-    trainer = make(images, tmp_path)
-    trainer.checkpoints._backoff_seconds = 0
-
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="space"):
+    trainer = impatient(make(images, tmp_path))
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with (
+        pytest.warns(RuntimeWarning, match="training goes on, but .* could not be written") as told,
+        pytest.raises(CheckpointError, match="space"),
+    ):
         trainer.fit()
     monkeypatch.undo()
+    assert (len(told), trainer.images_seen) == (2, 40)  # at 24 and 32; the third on end, at 40, is an error
+    assert [event["images_seen"] for event in events(tmp_path, "save_failed")] == [24, 32]
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["000000000008", "000000000016"]
     assert make(images, tmp_path).fit().finished
+
+
+def test_a_disk_that_recovers_costs_only_a_checkpoint(
+    images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trouble(Callback):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            if trainer.images_seen == 8:
+                monkeypatch.setattr(os, "fsync", full_disk)
+            elif trainer.images_seen == 12:
+                monkeypatch.undo()
+
+    with pytest.warns(RuntimeWarning, match="training goes on"):
+        result = impatient(make(images, tmp_path, callbacks=[Trouble()], max_failed_saves=2)).fit()
+    assert result.finished
+    assert [event["images_seen"] for event in events(tmp_path, "save_failed")] == [8]
+
+
+def test_the_last_save_must_succeed(
+    images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fill(Callback):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            monkeypatch.setattr(os, "fsync", full_disk)
+
+    trainer = impatient(make(images, tmp_path, callbacks=[Fill()], total_images=4))
+    with pytest.raises(CheckpointError, match="could not be written"):
+        trainer.fit()
+
+
+def test_too_little_space_is_said_before_the_first_step(
+    images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_000))
+    trainer = make(images, tmp_path)
+    with pytest.raises(CheckpointError, match="bytes for checkpoints, but 20,000 are free"):
+        trainer.fit()
+    assert trainer.steps == 0
+
+
+def test_a_directory_that_vanishes_in_the_middle_is_a_typed_error(
+    images: MultiResolutionImages, tmp_path: Path
+) -> None:
+    class Remove(Callback):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            if trainer.images_seen == 20:
+                shutil.rmtree(tmp_path / "run")
+
+    trainer = impatient(make(images, tmp_path / "run", callbacks=[Remove()], log_images=1000, max_failed_saves=1))
+    with pytest.raises(CheckpointError, match="000000000024"):
+        trainer.fit()
+
+
+def test_a_second_run_in_the_directory_is_refused(images: MultiResolutionImages, tmp_path: Path) -> None:
+    class Second(Callback):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            with pytest.raises(CheckpointError, match=f"in use by another run .process {os.getpid()} on"):
+                make(images, tmp_path).fit()
+
+    assert make(images, tmp_path, callbacks=[Second()], total_images=4).fit().finished
+    assert make(images, tmp_path, callbacks=[Callback()], total_images=8).fit().finished
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("torch", "2.0.0"), ("threads", 77), ("cpu", "VSX"), ("batch_size", 5), ("processes", 2)]
+)
+def test_another_environment_is_refused_when_exact_and_told_when_lenient(
+    images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object
+) -> None:
+    true_environment = Trainer._environment
+    monkeypatch.setattr(Trainer, "_environment", lambda trainer: {**true_environment(trainer), key: value})
+    make(images, tmp_path, total_images=8).fit()
+    monkeypatch.undo()
+    with pytest.raises(RunMismatchError, match=f"{key}: {value!r} there, .* now"):
+        make(images, tmp_path).fit()
+    with pytest.warns(RuntimeWarning, match=f"last bits: {key}: {value!r} there"):
+        assert make(images, tmp_path, resume="lenient").fit().finished
+    (told,) = events(tmp_path, "environment_changed")
+    assert [line.split(":")[0] for line in told["differences"]] == [key]
+
+
+@pytest.mark.parametrize("part", ["random", "environment"])
+def test_a_checkpoint_without_a_part_is_refused_when_exact_and_told_when_lenient(
+    images: MultiResolutionImages, tmp_path: Path, part: str
+) -> None:
+    trainer = make(images, tmp_path, total_images=8)
+    trainer.fit()
+    checkpoint = trainer.checkpoints.latest_valid()
+    without = {key: value for key, value in checkpoint.state.items() if key != part}
+    trainer.checkpoints.save(without, checkpoint.images_seen, checkpoint.metadata)
+    words = {"random": "random state", "environment": "computed with"}[part]
+    with pytest.raises(RunMismatchError, match=words):
+        make(images, tmp_path).fit()
+    with pytest.warns(RuntimeWarning, match=words):
+        assert make(images, tmp_path, resume="lenient").fit().finished
+
+
+def test_measuring_changes_no_bit(images: MultiResolutionImages, tmp_path: Path) -> None:
+    """Whatever a measurement or a sheet draws from the global generators, training goes on as without it."""
+
+    class Drawing(Callback):  # a network whose forward pass depends on the global generator would notice
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            drawn.append((torch.rand(()).item(), np.random.rand()))
+
+    def spoil(trainer: Trainer) -> dict[str, float]:
+        torch.manual_seed(5)
+        np.random.seed(5)
+        return {"distance": 1.0}
+
+    def sheet(trainer: Trainer) -> Tensor:
+        return torch.rand(4, 3, 8, 8)
+
+    streams = []
+    for name, extra in {"with": [Measurements(spoil), SampleSheets(sheet, animation=())], "without": []}.items():
+        drawn: list[tuple[float, float]] = []
+        np.random.seed(0)
+        trainer = make(images, tmp_path / name, callbacks=[*extra, Drawing()])
+        trainer.fit()
+        streams.append((drawn, weights(trainer)))
+    assert streams[0][0] == streams[1][0]
+    assert equal(streams[0][1], streams[1][1])
+
+
+def test_the_best_of_the_last_stage_is_kept(images: MultiResolutionImages, tmp_path: Path) -> None:
+    scores = {28: 9.0, 36: 5.0, 48: 7.0, 60: 1.0, 72: 3.0, 8: 0.1}
+
+    def measure(trainer: Trainer) -> dict[str, float]:
+        return {"distance": scores.get(trainer.images_seen, 8.0)}
+
+    measurements = Measurements(measure, fractions=(1 / 12, 1 / 4, 1 / 2, 3 / 4, 1.0))
+    make(images, tmp_path, callbacks=[measurements], keep_last=1, keep_best=1, best_key="distance").fit()
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["000000000060", "000000000072"]  # 0.1 at 8 images was of another resolution
+
+
+def test_a_run_that_was_asked_to_stop_goes_on_later(images: MultiResolutionImages, tmp_path: Path) -> None:
+    class Ask(Callback):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            if trainer.images_seen == 12:
+                trainer.request_stop()
+
+    result = make(images, tmp_path, callbacks=[Ask()]).fit()
+    assert (result.images_seen, result.finished, result.exit_code) == (12, False, 0)
+    assert make(images, tmp_path, callbacks=[Callback()]).fit().finished
+
+
+def test_deterministic_lists_what_is_not(images: MultiResolutionImages) -> None:
+    seen = []
+
+    def step(batch: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return {"loss": torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False).sum()}
+
+    run = Trainer(step, [torch.zeros(3, 1)], ConstantSchedule(10, 3, 1.0), deterministic=True)
+    with pytest.raises(RuntimeError, match=r"put_.* deterministic"):
+        run.fit()
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_two_deterministic_runs_are_equal_to_the_bit(images: MultiResolutionImages) -> None:
+    first, second = make(images, None, deterministic=True), make(images, None, deterministic=True)
+    first.fit()
+    second.fit()
+    assert equal(weights(first), weights(second))
+
+
+def test_a_clock_that_jumps_does_not_matter(
+    images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([1e9, 1e3, 2e9] * 1000)
+    monkeypatch.setattr(time, "time", lambda: next(times))
+    result = make(images, tmp_path, callbacks=[ProgressBar(enabled=True)]).fit()
+    assert result.finished
+    assert result.seconds >= 0
+
+
+def test_a_closed_terminal_does_not_end_the_run(
+    images: MultiResolutionImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with pytest.warns(RuntimeWarning, match="progress"):
+        assert make(images, tmp_path, callbacks=[ProgressBar(enabled=True)]).fit().finished
+
+
+def test_a_log_that_was_deleted_is_begun_anew(images: MultiResolutionImages, tmp_path: Path) -> None:
+    class Delete(Callback):
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            if trainer.images_seen == 20:
+                trainer.log.path.unlink()
+
+    assert make(images, tmp_path, callbacks=[Delete()]).fit().finished
+    lines = [json.loads(line)["images_seen"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == [24, 32, 40, 48, 56, 64, 72]
 
 
 def test_a_file_in_place_of_the_directory_is_a_typed_error(images: MultiResolutionImages, tmp_path: Path) -> None:
@@ -264,14 +482,3 @@ def test_any_step_and_any_batches_will_do() -> None:
 def test_zero_is_refused(images: MultiResolutionImages, name: str) -> None:
     with pytest.raises(ValueError, match=f"`{name}` is 0"):
         make(images, None, **{name: 0})
-
-
-def test_new_run_directory_never_reuses(tmp_path: Path) -> None:
-    wanted = tmp_path / "run"
-    assert new_run_directory(wanted) == wanted
-    wanted.mkdir()
-    assert new_run_directory(wanted) == wanted
-    (wanted / "config.json").write_text("{}")
-    assert new_run_directory(wanted) == tmp_path / "run-2"
-    (tmp_path / "run-2").write_text("a file")
-    assert new_run_directory(wanted) == tmp_path / "run-3"

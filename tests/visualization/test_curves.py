@@ -76,7 +76,14 @@ def progressive_log(count=100):
 def test_each_kind_has_its_panel_and_unknown_keys_have_none(tmp_path, rendered):
     save_curves(progressive_log(), tmp_path / "curves.png", title="a run")
     (figure,) = rendered
-    assert titles(figure) == ["Losses", "Penalty", "Critic scores", "Distances", "Patch distances x 1000", "Learning rate"]
+    assert titles(figure) == [
+        "Losses",
+        "Penalty",
+        "Critic scores",
+        "Distances",
+        "Patch distances x 1000",
+        "Learning rate",
+    ]
     keys = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert [key.rsplit("  ")[0] for key in keys] == ["discriminator loss", "generator loss"]
     assert figure.axes[-1].get_xlabel() == "thousand images seen"

@@ -3,14 +3,19 @@
 from ganblocks.training import recipes
 from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, SampleSheets, Summary, TensorBoard
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
+from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.ema import ExponentialMovingAverage
+from ganblocks.training.guard import FiniteGuard
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
 from ganblocks.training.precision import Precision
+from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.training.randomness import StepContext
+from ganblocks.training.run_directory import RunLock, new_run_directory
 from ganblocks.training.schedule import ConstantSchedule, Phase, ProgressiveSchedule, Schedule
-from ganblocks.training.steps import AdversarialStep, ProgressiveStep, Step, latent_sampler
-from ganblocks.training.trainer import FitResult, Trainer, new_run_directory
+from ganblocks.training.steps import AdversarialStep, GuardedStep, Step, latent_sampler
+from ganblocks.training.trainer import FitResult, Trainer
+from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = [
     "AdversarialStep",
@@ -18,15 +23,19 @@ __all__ = [
     "Checkpoint",
     "CheckpointStore",
     "ConstantSchedule",
+    "DivergenceWatch",
     "ExponentialMovingAverage",
+    "FiniteGuard",
     "FitResult",
     "GracefulStop",
+    "GuardedStep",
     "Measurements",
     "Phase",
     "Precision",
     "ProgressBar",
     "ProgressiveSchedule",
     "ProgressiveStep",
+    "RunLock",
     "RunLog",
     "SampleSheets",
     "Schedule",
@@ -36,6 +45,8 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "latent_sampler",
+    "load_weights",
     "new_run_directory",
+    "plain_weights",
     "recipes",
 ]

@@ -1,9 +1,10 @@
 """What happens beside training: progress, sample sheets, TensorBoard, distances, curves and animation."""
 
+import contextlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganblocks._checks import require
+from ganblocks.training.random_state import preserved_random_state
 from ganblocks.training.schedule import ProgressiveSchedule
 from ganblocks.visualization.animation import save_animation
 from ganblocks.visualization.curves import save_curves
@@ -52,6 +54,8 @@ class Callback:
 class ProgressBar(Callback):
     """Images per second, time left, losses, resolution and alpha in one line.
 
+    A terminal that is gone (a closed pipe) ends the bar with a ``RuntimeWarning``, not the run.
+
     Args:
         enabled: Whether to show it; ``None`` = only where standard error is a terminal.
     """
@@ -62,22 +66,27 @@ class ProgressBar(Callback):
 
     def on_start(self, trainer: "Trainer") -> None:
         """Open the bar where the run stands."""
-        self._bar = tqdm(
-            total=trainer.total_images,
-            initial=trainer.images_seen,
-            unit="img",
-            unit_scale=True,
-            dynamic_ncols=True,
-            smoothing=0.05,
-            disable=not self.enabled,
-        )
+        with self._surviving():
+            self._bar = tqdm(
+                total=trainer.total_images,
+                initial=trainer.images_seen,
+                unit="img",
+                unit_scale=True,
+                dynamic_ncols=True,
+                smoothing=0.05,
+                disable=not self.enabled,
+            )
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Advance by the images of the step."""
-        self._bar.update(trainer.images_seen - previous)
+        if self._bar is not None:
+            with self._surviving():
+                self._bar.update(trainer.images_seen - previous)
 
     def on_record(self, trainer: "Trainer", record: Mapping[str, Any]) -> None:
         """Show the newest values."""
+        if self._bar is None:
+            return
         resolution = record.get("resolution")
         if resolution is not None:
             self._bar.set_description(f"{resolution}x{resolution} alpha {record['alpha']:.2f}", refresh=False)
@@ -88,7 +97,19 @@ class ProgressBar(Callback):
 
     def on_end(self, trainer: "Trainer", finished: bool) -> None:
         """Close the bar."""
-        self._bar.close()
+        if self._bar is not None:
+            with self._surviving():
+                self._bar.close()
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: the file was closed by Python
+            if self._bar is not None:
+                self._bar.disable = True  # nothing is written when it is closed or collected either
+            self._bar = None
+            warnings.warn(f"the progress bar cannot be written any more: {error}", RuntimeWarning, stacklevel=3)
 
 
 class SampleSheets(Callback):
@@ -121,7 +142,9 @@ class SampleSheets(Callback):
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Save a sheet if one is due."""
-        if trainer.run_dir is not None and passed(trainer, previous, self.fractions):
+        if trainer.run_dir is None or not passed(trainer, previous, self.fractions):
+            return
+        with preserved_random_state():
             resolution = trainer.phase.resolution
             name = f"{trainer.images_seen:012d}" + ("" if resolution is None else f"_{resolution}px") + ".png"
             folder = trainer.run_dir / "samples"
@@ -144,8 +167,10 @@ class Measurements(Callback):
     """Computes numbers at given points of each stage and writes them to the log.
 
     Args:
-        measure: Maps the trainer to numbers by log key; must not touch the global random state.
+        measure: Maps the trainer to numbers by log key. It must leave networks and optimizers as they are; the global
+            random state is put back after it.
         fractions: Points of each stage, as shares of its length; 1 is its end.
+        show: Whether the numbers are also printed, above the progress bar.
     """
 
     def __init__(
@@ -153,14 +178,20 @@ class Measurements(Callback):
         measure: Callable[["Trainer"], Mapping[str, float]],
         *,
         fractions: Sequence[float] = (0.01, 0.25, 0.5, 0.75, 1.0),
+        show: bool = False,
     ) -> None:
         self.measure = measure
+        self.show = show
         self.fractions = tuple(fractions)
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Measure if it is due."""
         if passed(trainer, previous, self.fractions):
-            trainer.record(self.measure(trainer))
+            with preserved_random_state():
+                measured = self.measure(trainer)
+            trainer.record(measured)
+            if self.show:
+                _print_above_bar(_describe(trainer, measured))
 
 
 class TensorBoard(Callback):
@@ -195,7 +226,8 @@ class TensorBoard(Callback):
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Write a sheet if one is due."""
         if self._writer is not None and self.draw is not None and passed(trainer, previous, self.fractions):
-            sheet = image_grid(self.draw(trainer)).convert("RGB")
+            with preserved_random_state():
+                sheet = image_grid(self.draw(trainer)).convert("RGB")
             pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
             pixels = pixels.reshape(sheet.height, sheet.width, 3)
             self._writer.add_image("samples", pixels, trainer.images_seen, dataformats="HWC")
@@ -238,6 +270,20 @@ class Summary(Callback):
         if records:
             target: Path = trainer.run_dir / self.file_name
             save_curves(records, target, title=self.title or trainer.run_dir.name)
+
+
+def _describe(trainer: "Trainer", measured: Mapping[str, float]) -> str:
+    phase = trainer.phase
+    stage = "" if phase.resolution is None else f"  {phase.resolution}x{phase.resolution}  alpha {phase.alpha:.2f}"
+    values = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in measured.items())
+    return f"{trainer.images_seen:>9,} images{stage}  {values}"
+
+
+def _print_above_bar(text: str) -> None:
+    """To standard output; a reader that has gone away does not end the run, the log has the numbers too."""
+    with contextlib.suppress(OSError, ValueError):
+        tqdm.write(text)
+        sys.stdout.flush()
 
 
 def passed(trainer: "Trainer", previous: int, fractions: Sequence[float]) -> bool:

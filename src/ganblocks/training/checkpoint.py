@@ -25,6 +25,7 @@ from ganblocks.training.checkpoint_format import (
     encode_checkpoint,
     fsync_directory,
     read_checkpoint,
+    read_score,
     verify_hashes,
     write_files,
 )
@@ -44,13 +45,14 @@ class CheckpointStore:
         directory: Where the checkpoints live.
         keep_last: How many to keep, the newest, at least 1. Those with more images seen than the one just saved
             (left behind by a run that went back) are neither counted nor deleted.
+        keep_best: How many to keep besides, those saved with the lowest ``score``.
         pinned: Called with the path of a checkpoint about to be deleted; True keeps it. None pins nothing.
         attempts: How often ``save`` tries before it gives up, at least 1.
         backoff_seconds: Pause before the second attempt; it doubles with each further one.
 
     Raises:
         CheckpointError: The directory cannot be created or written to.
-        ValueError: ``keep_last`` or ``attempts`` is below 1, or ``backoff_seconds`` below 0.
+        ValueError: ``keep_last`` or ``attempts`` is below 1, or ``keep_best`` or ``backoff_seconds`` below 0.
     """
 
     def __init__(
@@ -58,15 +60,18 @@ class CheckpointStore:
         directory: str | os.PathLike[str],
         *,
         keep_last: int = 3,
+        keep_best: int = 0,
         pinned: Callable[[Path], bool] | None = None,
         attempts: int = 3,
         backoff_seconds: float = 0.5,
     ) -> None:
         require(keep_last >= 1, "keep_last", keep_last, "at least 1")
+        require(keep_best >= 0, "keep_best", keep_best, "at least 0")
         require(attempts >= 1, "attempts", attempts, "at least 1")
         require(backoff_seconds >= 0, "backoff_seconds", backoff_seconds, "at least 0")
         self.directory = Path(directory).absolute()
         self.keep_last = keep_last
+        self.keep_best = keep_best
         self._pinned = pinned
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
@@ -90,14 +95,16 @@ class CheckpointStore:
         images_seen: int,
         metadata: Mapping[str, Any] | None = None,
         *,
+        score: float | None = None,
         check_finite: bool = True,
     ) -> Path:
-        """Write a checkpoint, durably and verified, then delete the oldest beyond ``keep_last``.
+        """Write a checkpoint, durably and verified, then delete the oldest beyond ``keep_last`` and ``keep_best``.
 
         Args:
             state: What to save; see ``ganblocks.training.state.flatten`` for the types it may hold.
             images_seen: Number of real images the run has seen, not negative. A checkpoint of that number is replaced.
             metadata: Anything JSON, stored in the manifest; None is an empty object.
+            score: A finite number, lower is better, by which ``keep_best`` chooses; None never is among the best.
             check_finite: Whether to refuse tensors that hold NaN or infinity.
 
         Returns:
@@ -109,7 +116,7 @@ class CheckpointStore:
             CheckpointError: Every attempt failed, a full disk for example. The older checkpoints are intact.
         """
         require(type(images_seen) is int and images_seen >= 0, "images_seen", images_seen, "an int, not negative")
-        files = encode_checkpoint(state, images_seen, metadata, check_finite=check_finite)
+        files = encode_checkpoint(state, images_seen, metadata, score=score, check_finite=check_finite)
         final = self.directory / f"{images_seen:012d}"
         if final.is_symlink():
             raise CheckpointError(f"{final} is a symbolic link; remove it, checkpoints are not written through links")
@@ -130,6 +137,28 @@ class CheckpointStore:
             ) from failure
         self._rotate(final)
         return final
+
+    def require_space(self, size: int) -> None:
+        """Make sure, before a long run, that the disk can hold what will be written.
+
+        Args:
+            size: Bytes of one checkpoint. The store needs ``keep_last + keep_best`` of them, and one more while saving,
+                less what it already holds.
+
+        Raises:
+            CheckpointError: There is less; names both numbers.
+        """
+        try:
+            held = sum(file.stat().st_size for path in self.list() for file in path.glob("*"))
+            free = shutil.disk_usage(self.directory).free
+        except OSError:
+            return  # some network drives do not say
+        needed = max(size, (self.keep_last + self.keep_best + 1) * size - held)
+        if free < needed:
+            raise CheckpointError(
+                f"{self.directory} needs about {needed:,} bytes for checkpoints, but {free:,} are free. Free some "
+                "space, keep fewer checkpoints, or choose a directory on another disk"
+            )
 
     def list(self) -> list[Path]:
         """The checkpoints, oldest first, whether valid or not.
@@ -210,8 +239,15 @@ class CheckpointStore:
 
     def _rotate(self, newest: Path) -> None:
         upto = [path for path in self.list() if int(path.name) <= int(newest.name)]
+        scores = {path: score for path in upto if self.keep_best and (score := read_score(path)) is not None}
+        best = sorted(scores, key=lambda path: scores[path])[: self.keep_best]
         for path in upto[: -self.keep_last]:
-            if path.is_symlink() or not path.is_dir() or (self._pinned is not None and self._pinned(path)):
+            if (
+                path in best
+                or path.is_symlink()
+                or not path.is_dir()
+                or (self._pinned is not None and self._pinned(path))
+            ):
                 continue
             self._discard(path, path.name)
 

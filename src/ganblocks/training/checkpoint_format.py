@@ -14,6 +14,7 @@ thus "newer" can be told from "damaged".
 import errno
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -27,11 +28,20 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ganblocks._checks import require
 from ganblocks._version import __version__
 from ganblocks.errors import CheckpointCorruptError, CheckpointError, NonFiniteError
 from ganblocks.training.state import flatten, unflatten
 
-__all__ = ["Checkpoint", "encode_checkpoint", "fsync_directory", "read_checkpoint", "verify_hashes", "write_files"]
+__all__ = [
+    "Checkpoint",
+    "encode_checkpoint",
+    "fsync_directory",
+    "read_checkpoint",
+    "read_manifest",
+    "verify_hashes",
+    "write_files",
+]
 
 FORMAT = "ganblocks-checkpoint"
 SCHEMA = 1
@@ -56,7 +66,12 @@ class Checkpoint:
 
 
 def encode_checkpoint(
-    state: Mapping[str, Any], images_seen: int, metadata: Mapping[str, Any] | None = None, *, check_finite: bool = True
+    state: Mapping[str, Any],
+    images_seen: int,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    score: float | None = None,
+    check_finite: bool = True,
 ) -> dict[str, bytes]:
     """The files of a checkpoint by name, in the order of writing; nothing is written.
 
@@ -64,13 +79,15 @@ def encode_checkpoint(
         state: The state; see ``flatten`` for what it may hold.
         images_seen: Number of real images seen.
         metadata: Anything JSON for humans and tools; None is an empty object.
+        score: How good it is, lower is better; None says nothing.
         check_finite: Whether to refuse tensors with NaN or infinity.
 
     Raises:
         NonFiniteError: A tensor (or NumPy array) holds NaN or infinity; names the first.
         TypeError: The state or the metadata holds something that cannot be saved, NaN in the metadata for one.
-        ValueError: The state is nested too deeply.
+        ValueError: The state is nested too deeply, or the score is not finite.
     """
+    require(score is None or math.isfinite(score), "score", score, "finite, or None")
     tensors, document = flatten(dict(state))
     if check_finite:
         _require_finite(tensors)
@@ -90,6 +107,7 @@ def encode_checkpoint(
             for name, content in files.items()
         },
         "metadata": description,
+        **({} if score is None else {"score": float(score)}),
     }
     return {**files, MANIFEST: _render({**manifest, "sha256": hashlib.sha256(_render(manifest)).hexdigest()})}
 
@@ -167,6 +185,34 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         if not (isinstance(state, dict) and isinstance(metadata, dict) and type(images_seen) is int):
             raise ValueError("the state is no object")
         return Checkpoint(path, images_seen, state, metadata)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the manifest of one checkpoint and verify it; the files that it names are not read, only listed.
+
+    Args:
+        path: The directory of the checkpoint.
+
+    Returns:
+        The manifest as in ``encode_checkpoint``: versions, images seen, sizes and hashes of the files, metadata.
+
+    Raises:
+        CheckpointCorruptError: It is not what was written, or a file is missing or too many.
+        CheckpointError: As ``read_checkpoint``.
+    """
+    path = Path(path)
+    with _blame(path):
+        return _read_manifest(path)
+
+
+def read_score(path: Path) -> float | None:
+    """The score of a checkpoint whose manifest is intact, None for any other; its tensors are not read."""
+    try:
+        with _blame(path):
+            score = _read_manifest(path).get("score")
+            return None if score is None else float(score)
+    except CheckpointError:
+        return None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
+from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["ExponentialMovingAverage"]
 
@@ -57,14 +58,14 @@ class ExponentialMovingAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Averaged weights, and the number of updates."""
-        return {"updates": self.updates, "module": self.module.state_dict()}
+        return {"updates": self.updates, "module": plain_weights(self.module)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave.
 
         Raises:
-            RuntimeError: If names or shapes of the weights differ.
+            CheckpointError: If names or shapes of the weights differ.
         """
         weights: dict[str, Tensor] = state["module"]
-        self.module.load_state_dict(weights)
+        load_weights(self.module, weights)
         self.updates = int(state["updates"])

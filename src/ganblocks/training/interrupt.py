@@ -22,11 +22,16 @@ class GracefulStop:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._previous: dict[int, Any] = {}
+        self._asked = False
 
     @property
     def requested(self) -> bool:
-        """Whether a signal came."""
-        return self.signal_number is not None
+        """Whether a signal came, or `request` was called."""
+        return self._asked or self.signal_number is not None
+
+    def request(self) -> None:
+        """Set the flag without a signal."""
+        self._asked = True
 
     @property
     def exit_code(self) -> int:
@@ -48,7 +53,7 @@ class GracefulStop:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if self.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_number = number
         previous = self._previous.get(number)

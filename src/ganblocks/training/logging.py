@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,24 @@ class RunLog:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._waiting: list[str] = []
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record; it is with the operating system when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
+        """Write one record; it is with the operating system when this returns.
+
+        A log that cannot be written (a full disk, a removed folder) does not end a run: there is a ``RuntimeWarning``,
+        and the records wait for the next call. A removed folder or file is made anew.
+        """
+        self._waiting.append(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(self._waiting))
+        except OSError as error:
+            if len(self._waiting) == 1:
+                warnings.warn(f"the log cannot be written for now: {error}", RuntimeWarning, stacklevel=2)
+        else:
+            self._waiting.clear()
 
     def read(self) -> list[dict[str, Any]]:
         """All whole records; a line torn by a crash is passed over."""

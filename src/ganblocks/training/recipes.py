@@ -10,8 +10,9 @@ from torch import nn
 from ganblocks._checks import require
 from ganblocks.training.ema import ExponentialMovingAverage
 from ganblocks.training.precision import Precision
+from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.training.schedule import ProgressiveSchedule
-from ganblocks.training.steps import ProgressiveStep, latent_sampler
+from ganblocks.training.steps import latent_sampler
 
 __all__ = ["ProGANRecipe", "document", "karras2018"]
 

@@ -4,26 +4,24 @@ A step never looks at a value on the host (no ``.item()``), except through the g
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ganblocks._checks import require
-from ganblocks.functional.fade import fade_in
 from ganblocks.functional.image_range import from_uint8
 from ganblocks.functional.latent import normal_latents, truncated_normal_latents
-from ganblocks.functional.resample import downsample_box, upsample_nearest
 from ganblocks.losses import adversarial
 from ganblocks.losses.penalties import drift_penalty, gradient_penalty
 from ganblocks.training.ema import ExponentialMovingAverage
+from ganblocks.training.guard import FiniteGuard
 from ganblocks.training.precision import Precision, set_memory_format
 from ganblocks.training.randomness import StepContext
+from ganblocks.training.weights import load_weights, plain_weights
 
-__all__ = ["AdversarialStep", "LatentSampler", "Penalty", "ProgressiveStep", "Step", "latent_sampler"]
+__all__ = ["AdversarialStep", "GuardedStep", "LatentSampler", "Penalty", "Step", "latent_sampler"]
 
 LatentSampler = Callable[[int, torch.Generator], Tensor]
 """Draws ``count`` latents ``[count, Z]`` from a generator, on the generator's device."""
@@ -45,6 +43,15 @@ class Step(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave."""
+        ...
+
+
+@runtime_checkable
+class GuardedStep(Protocol):
+    """A step that leaves out updates that are not finite, and says so when asked."""
+
+    def skipped_updates(self) -> int:
+        """Updates left out so far. Raises `NonFiniteError` if they are more than the step allows."""
         ...
 
 
@@ -96,6 +103,8 @@ class AdversarialStep:
         conditional: Whether labels are handed to both networks.
         ema: Moving average of the generator, or ``None``.
         precision: Of the forward passes; ``None`` = float32 on the CPU.
+        max_skipped_updates: Updates of each network that may be left out because the loss or a gradient is not finite,
+            before the trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
 
     Raises:
         ValueError: If a number is out of range.
@@ -118,6 +127,7 @@ class AdversarialStep:
         conditional: bool = False,
         ema: ExponentialMovingAverage | None = None,
         precision: Precision | None = None,
+        max_skipped_updates: int = 0,
     ) -> None:
         require(n_critic >= 1, "n_critic", n_critic, "at least 1")
         require(penalty_weight >= 0, "penalty_weight", penalty_weight, "0 or more")
@@ -137,6 +147,7 @@ class AdversarialStep:
         self.ema = ema
         self.precision = precision or Precision("fp32", torch.device("cpu"))
         self.calls = 0
+        self.guard = FiniteGuard(("discriminator", "generator"), max_skipped=max_skipped_updates)
         scaling = self.precision.name == "fp16"
         device = self.precision.device.type
         self.generator_scaler = torch.amp.GradScaler(device, enabled=scaling)
@@ -187,7 +198,8 @@ class AdversarialStep:
                 )
                 loss = loss + self.penalty_weight * penalty
                 log["penalty"] = penalty.detach()
-        _update(loss, self.discriminator_optimizer, self.discriminator_scaler)
+        scaler = self.discriminator_scaler
+        self.guard.update("discriminator", loss, self.discriminator_optimizer, scaler, call=self.calls + 1)
         return {"discriminator_loss": loss.detach(), **log}
 
     def _train_generator(
@@ -203,7 +215,8 @@ class AdversarialStep:
                 loss = self.loss.generator_loss(real_logits, fake_logits)
                 for value in extra.values():
                     loss = loss + value
-            _update(loss, self.generator_optimizer, self.generator_scaler)
+            scaler = self.generator_scaler
+            self.guard.update("generator", loss, self.generator_optimizer, scaler, call=self.calls + 1)
         return {"generator_loss": loss.detach(), **{f"generator_{key}": value.detach() for key, value in extra.items()}}
 
     # What a network is called with. `ProgressiveStep` overrides these four and `_prepare`.
@@ -250,12 +263,21 @@ class AdversarialStep:
     def _latents(self, count: int, context: StepContext, purpose: str) -> Tensor:
         return self.sampler(count, context.generator(purpose)).to(self.precision.device, non_blocking=True)
 
+    def skipped_updates(self) -> int:
+        """Updates left out so far because a loss or a gradient was not finite.
+
+        Raises:
+            NonFiniteError: If they are more than ``max_skipped_updates`` of one network.
+        """
+        return self.guard.skipped_updates()
+
     def state_dict(self) -> dict[str, Any]:
         """Both networks, their optimizers and scalers, the moving average and the number of calls."""
         return {
             "calls": self.calls,
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
+            "guard": self.guard.state_dict(),
+            "generator": plain_weights(self.generator),
+            "discriminator": plain_weights(self.discriminator),
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "generator_scaler": self.generator_scaler.state_dict(),
@@ -267,14 +289,15 @@ class AdversarialStep:
         """Restore what `state_dict` gave.
 
         Raises:
-            RuntimeError: If names or shapes of the weights differ.
+            CheckpointError: If names or shapes of the weights differ.
             ValueError: If one side has a moving average and the other has none.
         """
         has_average = state["ema"] is not None
         require(has_average == (self.ema is not None), "ema", self.ema, "given if and only if the saved run had one")
         self.calls = int(state["calls"])
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
+        self.guard.load_state_dict(state["guard"])
+        load_weights(self.generator, state["generator"])
+        load_weights(self.discriminator, state["discriminator"])
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         self.generator_scaler.load_state_dict(state["generator_scaler"])
@@ -282,106 +305,6 @@ class AdversarialStep:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self._memory_format = None  # the optimizer's state came in the order of the file
-
-
-class ProgressiveStep(AdversarialStep):
-    """`AdversarialStep` for networks that grow, such as `ganblocks.models.progan`.
-
-    Karras et al. 2018. The networks are any modules called ``generator(latents, labels, resolution=R, alpha=a)`` and
-    ``discriminator(images, labels, alpha=a)``. A discriminator that also takes ``chunks`` sees reals and fakes in one
-    pass; one that has ``score_and_classify`` is trained to tell the classes as well (Odena et al. 2017).
-
-    Args:
-        *arguments: As `AdversarialStep`.
-        blend_reals: Whether reals are cross-faded with their half-resolution version during a fade.
-        reset_moments: Whether the optimizers forget their moments at both ends of each fade.
-        classification_weight: Weight of the auxiliary cross-entropy, used where ``conditional`` is set.
-        **options: As `AdversarialStep`.
-    """
-
-    def __init__(
-        self,
-        *arguments: Any,
-        blend_reals: bool = True,
-        reset_moments: bool = True,
-        classification_weight: float = 1.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(*arguments, **options)
-        self.blend_reals = blend_reals
-        self.reset_moments = reset_moments
-        self.classification_weight = classification_weight
-        self._phase_key: tuple[int, bool] | None = None
-        self._one_pass = "chunks" in inspect.signature(self.discriminator.forward).parameters
-        self._classifies = self.conditional and hasattr(self.discriminator, "score_and_classify")
-
-    def _prepare(self, context: StepContext) -> None:
-        key = (context.phase.stage, context.phase.fading)
-        if self.reset_moments and self._phase_key not in (None, key):
-            self.generator_optimizer.state.clear()
-            self.discriminator_optimizer.state.clear()
-        self._phase_key = key
-        super()._prepare(context)
-
-    def _real_images(self, images: Tensor, context: StepContext) -> Tensor:
-        real = super()._real_images(images, context)
-        if self.blend_reals and context.phase.fading and (context.phase.resolution or 0) > 4:
-            real = fade_in(upsample_nearest(downsample_box(real)), real, context.phase.alpha)
-        return real
-
-    def _generate(self, latents: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
-        phase = context.phase
-        images: Tensor = self.generator(latents, labels, resolution=phase.resolution, alpha=phase.alpha)
-        return images
-
-    def _score(self, images: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
-        scores: Tensor = self.discriminator(images, labels, alpha=context.phase.alpha)
-        return scores
-
-    def _score_both(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        if not self._one_pass:
-            return super()._score_both(real, fake, labels, context)
-        both = torch.cat([real, fake.to(real.dtype)])
-        if labels is None or not self._classifies:
-            doubled = None if labels is None else labels.repeat(2)
-            scores = self.discriminator(both, doubled, alpha=context.phase.alpha, chunks=2)
-            real_scores, fake_scores = scores.chunk(2)
-            return real_scores, fake_scores, {}
-        network: Any = self.discriminator
-        scores, classes = network.score_and_classify(both, alpha=context.phase.alpha, chunks=2)
-        real_scores, fake_scores = scores.chunk(2)
-        return real_scores, fake_scores, {"class_loss": self._class_loss(classes, labels.repeat(2))}
-
-    def _score_fake(
-        self, fake: Tensor, labels: Tensor | None, context: StepContext
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if labels is None or not self._classifies:
-            return super()._score_fake(fake, labels, context)
-        network: Any = self.discriminator
-        scores, classes = network.score_and_classify(fake, alpha=context.phase.alpha)
-        return scores, {"class_loss": self._class_loss(classes, labels)}
-
-    def _class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self.classification_weight * F.cross_entropy(logits.float(), labels)
-
-    def state_dict(self) -> dict[str, Any]:
-        """As `AdversarialStep.state_dict`, with the phase of the last call."""
-        return {**super().state_dict(), "phase_key": self._phase_key}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As `AdversarialStep.load_state_dict`."""
-        super().load_state_dict(state)
-        key = state["phase_key"]
-        self._phase_key = None if key is None else (int(key[0]), bool(key[1]))
-
-
-def _update(loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(scaler.scale(loss))
-    scaler.step(optimizer)
-    scaler.update()
 
 
 @contextlib.contextmanager

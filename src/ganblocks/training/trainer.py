@@ -3,32 +3,33 @@
 import contextlib
 import copy
 import dataclasses
-import json
 import math
 import os
-import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks._version import __version__
 from ganblocks.data.batches import as_batches
 from ganblocks.errors import CheckpointError, GanblocksError, NonFiniteError, RunMismatchError
 from ganblocks.training.callbacks import Callback
-from ganblocks.training.checkpoint import CheckpointStore
+from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
+from ganblocks.training.environment import describe_environment, deterministic_algorithms, environment_differences
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
+from ganblocks.training.random_state import random_state, restore_random_state
 from ganblocks.training.randomness import StepContext
+from ganblocks.training.run_directory import RunLock, claim_run_directory, require_own_run_directory
 from ganblocks.training.schedule import Phase, ProgressiveSchedule, Schedule
-from ganblocks.training.state import random_state, restore_random_state
-from ganblocks.training.steps import Step
+from ganblocks.training.state import tensor_bytes
+from ganblocks.training.steps import GuardedStep, Step
 
-__all__ = ["FitResult", "Trainer", "new_run_directory"]
+__all__ = ["FitResult", "Trainer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Trainer:
     """Trains with any `Step` on any data, and survives being stopped.
 
     Calling `fit` again, in a new process, with the same run directory goes on where the last checkpoint was, bit for
-    bit: nothing random has a state of its own, all draws are functions of the seed and the images seen.
+    bit: nothing random has a state of its own, all draws are functions of the seed and the images seen. One process at
+    a time may train in a directory.
 
     Args:
         step: What one batch does.
@@ -63,15 +65,23 @@ class Trainer:
         total_images: Stop earlier (or later) than the schedule does; ``None`` = the schedule's end.
         settings: Whatever changes the science (architecture, recipe, data). Written to ``config.json``; a directory
             whose settings differ is refused.
-        machine: Whatever may change between two parts of a run (device, workers, threads); logged at each start.
+        machine: Whatever else may change between two parts of a run (workers); logged at each start.
         callbacks: Called in this order.
         log_images: Images between two lines of the log.
         save_images: Images between two checkpoints; one is also saved at each stage's end and at the end.
         keep_last: Checkpoints kept.
+        keep_best: Checkpoints kept besides, those of the lowest ``best_key``.
+        best_key: A measured value (`Measurements`) of which lower is better. In the last stage each of its
+            measurements is saved with a checkpoint; earlier stages, of other resolutions, are not comparable.
+        resume: What to do if the checkpoint was computed with another torch, number of threads, kind of processor,
+            device or batch size, so that the last bit may differ: ``"exact"`` refuses, ``"lenient"`` warns, writes an
+            event, and goes on.
+        deterministic: Whether operations that have no deterministic form raise instead of running.
+        max_failed_saves: Saves on end that may fail (a full disk) before the run ends; the last save must succeed.
         metadata: Gives what is to be written beside each checkpoint, as JSON; what one needs to use the networks later.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If a number is below 1 or a choice is unknown.
         RunMismatchError: If the run directory was made with other settings.
         CheckpointError: If the run directory cannot be used.
     """
@@ -91,10 +101,18 @@ class Trainer:
         log_images: int = 1000,
         save_images: int = 20_000,
         keep_last: int = 2,
+        keep_best: int = 0,
+        best_key: str | None = None,
+        resume: Literal["exact", "lenient"] = "exact",
+        deterministic: bool = False,
+        max_failed_saves: int = 3,
         metadata: Callable[["Trainer"], Mapping[str, Any]] | None = None,
     ) -> None:
         for name, value in (("total_images", total_images), ("log_images", log_images), ("save_images", save_images)):
             require(value is None or value >= 1, name, value, "at least 1")
+        require(max_failed_saves >= 1, "max_failed_saves", max_failed_saves, "at least 1")
+        require(resume in ("exact", "lenient"), "resume", resume, "'exact' or 'lenient'")
+        require((keep_best > 0) == (best_key is not None), "best_key", best_key, "given if and only if keep_best is")
         self.step = step
         self.batches = as_batches(data, seed=seed)
         self.schedule = schedule
@@ -104,6 +122,10 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.log_images = log_images
         self.save_images = save_images
+        self.best_key = best_key
+        self.resume = resume
+        self.deterministic = deterministic
+        self.max_failed_saves = max_failed_saves
         self.metadata = metadata
         self.images_seen = 0
         self.steps = 0
@@ -111,11 +133,17 @@ class Trainer:
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.log: RunLog | None = None
         self.checkpoints: CheckpointStore | None = None
+        self._stop = GracefulStop()
+        self._saved_at = -1
+        self._failed_saves = 0
+        self._skipped = 0
+        self._score: float | None = None
+        self._finished = False
         if self.run_dir is not None:
             self._settings = {"seed": seed, **dict(settings or {})}
-            _require_own(self.run_dir, self._settings)
+            require_own_run_directory(self.run_dir, self._settings)
             self.log = RunLog(self.run_dir / "log.jsonl")
-            self.checkpoints = CheckpointStore(self.run_dir / "checkpoints", keep_last=keep_last)
+            self.checkpoints = CheckpointStore(self.run_dir / "checkpoints", keep_last=keep_last, keep_best=keep_best)
 
     def fit(self) -> FitResult:
         """Train to the end, from the newest checkpoint if there is one.
@@ -123,40 +151,58 @@ class Trainer:
         SIGINT and SIGTERM end the run after the step in hand, with a checkpoint.
 
         Raises:
-            NonFiniteError: If a logged value is NaN or infinite; the checkpoint before it stays.
+            NonFiniteError: If a logged value is NaN or infinite, or an update was left out for that reason; the
+                checkpoint before it stays.
+            RunMismatchError: If the checkpoint was computed in another way and ``resume`` is ``"exact"``.
+            CheckpointError: If another process trains in the directory, no checkpoint of it is intact, the disk is
+                too full to begin, or saving failed too often.
         """
         started = time.monotonic()
-        self._resume()
-        with GracefulStop() as stop, contextlib.ExitStack() as endings:
+        with contextlib.ExitStack() as endings:
+            if self.run_dir is not None:
+                endings.enter_context(RunLock(self.run_dir))
+            self._stop = endings.enter_context(GracefulStop())
+            endings.enter_context(deterministic_algorithms(self.deterministic))
+            self._begin()
             for callback in self.callbacks:
                 callback.on_start(self)
                 endings.callback(self._end, callback)
-            while self.images_seen < self.total_images and not stop.requested:
+            while self.images_seen < self.total_images and not self.stop_requested:
                 self.phase = self.schedule.phase(self.images_seen)
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
                 values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase))
                 previous, self.images_seen = self.images_seen, self.images_seen + len(images)
                 self.steps += 1
+                self._score = None
                 if self._due(previous, self.log_images):
                     self.record(values)
                 for callback in self.callbacks:
                     callback.on_step(self, previous)
-                if self._due(previous, self.save_images) or self.stage_ended:
+                if self._due(previous, self.save_images) or self.stage_ended or self._score is not None:
                     self.save()
-            self.save()
+            self.save(final=True)
             self._finished = self.images_seen >= self.total_images
-        return FitResult(self.images_seen, self._finished, stop.exit_code, time.monotonic() - started)
+        return FitResult(self.images_seen, self._finished, self._stop.exit_code, time.monotonic() - started)
 
     @property
     def stage_ended(self) -> bool:
         """Whether the batch just trained on was the last of its stage."""
         return self.schedule.phase(self.images_seen).stage != self.phase.stage
 
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the run is to end after the step in hand. Long callbacks may look at it."""
+        return self._stop.requested
+
+    def request_stop(self) -> None:
+        """End the run after the step in hand, with a checkpoint; the same command goes on with it."""
+        self._stop.request()
+
     def record(self, values: Mapping[str, Tensor | float], **extra: Any) -> None:
         """Write one line of the log and hand it to the callbacks. This is where the host waits for the device.
 
         Raises:
-            NonFiniteError: If a value is NaN or infinite.
+            NonFiniteError: If a value is NaN or infinite, or more updates were left out than the step allows.
         """
         names = list(values)
         numbers = torch.stack([torch.as_tensor(values[name]).detach().double().cpu() for name in names]).tolist()
@@ -169,32 +215,68 @@ class Trainer:
             **dict(zip(names, numbers, strict=True)),
             **extra,
         }
+        tolerated = self._look_at_skipped()
         bad = [name for name, number in zip(names, numbers, strict=True) if not math.isfinite(number)]
-        if bad:
+        if bad and not tolerated:
             raise NonFiniteError(
                 f"{', '.join(bad)} not finite at step {self.steps} ({self.images_seen} images): "
                 f"{ {name: record[name] for name in names} }. The last checkpoint is kept; "
                 "lower the learning rate, or use precision bf16 or fp32"
             )
+        last_stage = self.schedule.phase(self.schedule.total_images - 1).stage
+        if self.best_key is not None and self.best_key in values and self.phase.stage == last_stage:
+            self._score = record[self.best_key]
         if self.log is not None:
             self.log.append(record)
         for callback in self.callbacks:
             callback.on_record(self, record)
 
-    def save(self) -> Path | None:
-        """Write a checkpoint of this moment, unless there is one or there is no run directory."""
+    def event(self, name: str, **details: Any) -> None:
+        """Write a line of the log that tells of something that happened.
+
+        Args:
+            name: What happened, such as ``"divergence"``.
+            **details: Anything JSON.
+        """
+        if self.log is not None:
+            now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            self.log.append({"event": name, "time": now, "images_seen": self.images_seen, **details})
+
+    def save(self, *, final: bool = False) -> Path | None:
+        """Write a checkpoint of this moment, unless there is one or there is no run directory.
+
+        A save that fails is an event and a warning, and the next one tries again, up to ``max_failed_saves`` on end.
+
+        Args:
+            final: Whether a failure is an error at once.
+
+        Raises:
+            NonFiniteError: If a weight, a moment or an update left out is not finite; nothing was written.
+            CheckpointError: If saving failed, and did so too often or must not fail.
+        """
         if self.checkpoints is None or self.images_seen == self._saved_at:
             return None
+        self._look_at_skipped()
         state = {
             "images_seen": self.images_seen,
             "steps": self.steps,
             "step": self.step.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "random": random_state(),
+            "environment": self._environment(),
         }
-        self._saved_at: int = self.images_seen
         metadata = None if self.metadata is None else self.metadata(self)
-        return self.checkpoints.save(state, self.images_seen, metadata)
+        try:
+            path = self.checkpoints.save(state, self.images_seen, metadata, score=self._score)
+        except CheckpointError as error:
+            self._failed_saves += 1
+            if final or self._failed_saves >= self.max_failed_saves:
+                raise
+            self.event("save_failed", message=str(error))
+            warnings.warn(f"training goes on, but {error}", RuntimeWarning, stacklevel=2)
+            return None
+        self._failed_saves, self._saved_at = 0, self.images_seen
+        return path
 
     def dry_run(self) -> None:
         """One step of the largest phase on a copy, to learn now rather than after days whether memory suffices.
@@ -223,85 +305,65 @@ class Trainer:
     def _due(self, previous: int, every: int) -> bool:
         return self.images_seen // every > previous // every
 
-    def _resume(self) -> None:
-        self._saved_at = -1
-        self._finished = False
+    def _environment(self) -> dict[str, Any]:
+        return {**describe_environment(), "device": _device_of(self.step), "batch_size": self.phase.batch_size}
+
+    def _look_at_skipped(self) -> bool:
+        """Whether updates were left out since the last look, as many as the step allows; an event tells of it."""
+        if not isinstance(self.step, GuardedStep):
+            return False
+        skipped = self.step.skipped_updates()
+        grown, self._skipped = skipped > self._skipped, skipped
+        if grown:
+            self.event("skipped_update", total=skipped)
+        return grown
+
+    def _begin(self) -> None:
+        """Take over the newest checkpoint, or begin; write which of the two into the log."""
         if self.run_dir is None or self.log is None or self.checkpoints is None:
             return
-        _claim(self.run_dir, self._settings)
+        claim_run_directory(self.run_dir, self._settings)
         checkpoint = self.checkpoints.latest_valid()
-        event = "start"
-        if checkpoint is not None:
-            event = "resume"
-            state = checkpoint.state
-            self.step.load_state_dict(state["step"])
-            self.images_seen, self.steps = int(state["images_seen"]), int(state["steps"])
-            if self.images_seen:
-                self.phase = self.schedule.phase(self.images_seen - 1)
-            for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
-                callback.load_state_dict(saved)
-            restore_random_state(state["random"])
-            self._saved_at = self.images_seen
+        differences = [] if checkpoint is None else self._take_over(checkpoint)
+        if self.images_seen < self.total_images:
+            self.checkpoints.require_space(self._expected_bytes(fresh=checkpoint is None))
         self.log.rewind(self.images_seen)
-        self.log.append({"event": event, "images_seen": self.images_seen, **_environment(), **self.machine})
+        self.event("start" if checkpoint is None else "resume", **self._environment(), **self.machine)
+        if differences:
+            self.event("environment_changed", differences=differences)
+
+    def _take_over(self, checkpoint: Checkpoint) -> list[str]:
+        """Restore everything; returns how the bits may differ from those of a run without interruption."""
+        state = checkpoint.state
+        self.images_seen, self.steps = int(state["images_seen"]), int(state["steps"])
+        if self.images_seen:
+            self.phase = self.schedule.phase(self.images_seen - 1)
+        differences = environment_differences(state.get("environment"), self._environment())
+        if "random" not in state:
+            differences.append("the checkpoint holds no random state")
+        if differences and self.resume == "exact":
+            raise RunMismatchError(
+                f"going on from {checkpoint.path} would not give the same bits:\n"
+                + "".join(f"  {difference}\n" for difference in differences)
+                + 'Set these back, or accept it with resume="lenient" (--resume lenient)'
+            )
+        for difference in differences:
+            warnings.warn(f"the resumed run may differ in the last bits: {difference}", RuntimeWarning, stacklevel=2)
+        self.step.load_state_dict(state["step"])
+        for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(saved)
+        if "random" in state:
+            restore_random_state(state["random"])
+        self._saved_at = self.images_seen
+        if isinstance(self.step, GuardedStep):
+            self._skipped = self.step.skipped_updates()
+        return differences
+
+    def _expected_bytes(self, *, fresh: bool) -> int:
+        """Size of the next checkpoint: before the first step, optimizers have yet to make moments of each weight."""
+        return tensor_bytes(self.step.state_dict()) * (3 if fresh else 1)
 
 
-def new_run_directory(path: str | os.PathLike[str]) -> Path:
-    """The path itself if nothing is there yet, else the first free one of ``path-2``, ``path-3`` and so on."""
-    wanted = Path(path)
-    candidate, number = wanted, 1
-    while candidate.exists() and (not candidate.is_dir() or any(candidate.iterdir())):
-        number += 1
-        candidate = wanted.with_name(f"{wanted.name}-{number}")
-    return candidate
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "ganblocks": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _as_json(settings: dict[str, Any]) -> str:
-    return json.dumps(settings, indent=2, sort_keys=True, default=str)
-
-
-def _require_own(run_dir: Path, settings: dict[str, Any]) -> None:
-    """Make sure that the directory can be made, or belongs to a run with these settings. Writes no settings."""
-    path = run_dir / "config.json"
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
-            _require_same_settings(old, json.loads(_as_json(settings)), run_dir)
-    except OSError as error:
-        raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}); remove it or choose another directory") from error
-
-
-def _claim(run_dir: Path, settings: dict[str, Any]) -> None:
-    """Write the settings, once, when training begins: what was only tried leaves the directory free."""
-    path = run_dir / "config.json"
-    if path.exists():
-        return
-    try:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(_as_json(settings) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error
-
-
-def _require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], run_dir: Path) -> None:
-    differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-    if differing:
-        lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
-        raise RunMismatchError(
-            f"{run_dir} holds a run with other settings:\n" + "\n".join(lines) + "\n"
-            "Use its settings to go on with it, another directory for a new run, or --fresh"
-        )
+def _device_of(step: Step) -> str | None:
+    precision = getattr(step, "precision", None)
+    return None if precision is None else str(precision.device.type)

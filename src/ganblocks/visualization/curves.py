@@ -26,7 +26,12 @@ Series = tuple[np.ndarray, np.ndarray]
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: safe for colour-blind
 _INK, _MUTED, _FAINT = "#222222", "#707070", "#e6e6e6"
 _PANELS = ("Losses", "Penalty", "Critic scores", "Accuracy", "Distances", "Patch distances x 1000", "Learning rate")
-_LOGARITHMIC = ("Penalty", "Distances", "Patch distances x 1000", "Learning rate")  # where positive values may span orders of magnitude
+_LOGARITHMIC = (
+    "Penalty",
+    "Distances",
+    "Patch distances x 1000",
+    "Learning rate",
+)  # where positive values may span orders of magnitude
 _FEW = 40  # a series this short is drawn as dots on a line, not smoothed
 _COLUMNS = 1000  # a longer raw series is drawn by the extremes in this many intervals
 

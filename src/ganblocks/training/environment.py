@@ -1,0 +1,83 @@
+"""What a run was computed with, and whether going on elsewhere would still be the same run to the last bit."""
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganblocks._version import __version__
+
+__all__ = ["describe_environment", "deterministic_algorithms", "environment_differences"]
+
+_COMPARED = (  # a change of one of these can change the last bit of a sum
+    "torch", "threads", "machine", "cpu", "amx", "gpus", "deterministic", "float32_matmul", "tf32", "processes",
+    "device", "batch_size",
+)  # fmt: skip
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, processor, threads and flags, as JSON. The first ones below change results; the rest is for the record.
+
+    ``torch``, ``threads``, ``machine``, ``cpu`` (the instruction set in use), ``amx``, ``gpus``, ``deterministic``,
+    ``float32_matmul``, ``tf32``, ``processes``; ``ganblocks``, ``python``, ``numpy``, ``cuda``, ``system``, ``cores``.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "amx": bool(torch.cpu._is_amx_tile_supported()),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(gpus)],
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "tf32": bool(torch.backends.cudnn.allow_tf32) if gpus else False,
+        "processes": 1,
+        "ganblocks": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cuda": torch.version.cuda if gpus else None,
+        "system": platform.system(),
+        "cores": os.cpu_count() or 1,
+    }
+
+
+def environment_differences(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """What differs among the things that can change the last bit, one sentence each; empty if nothing does.
+
+    Args:
+        saved: What the checkpoint says, or ``None`` if it says nothing.
+        now: `describe_environment`, with ``device`` and ``batch_size`` where the caller knows them.
+    """
+    if saved is None:
+        return ["the checkpoint does not say what it was computed with"]
+    return [
+        f"{key}: {saved.get(key)!r} there, {now.get(key)!r} now" for key in _COMPARED if saved.get(key) != now.get(key)
+    ]
+
+
+@contextlib.contextmanager
+def deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """While active, an operation that has no deterministic form raises instead of running; flags are put back after.
+
+    Args:
+        enabled: ``False`` changes nothing.
+    """
+    if not enabled:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark

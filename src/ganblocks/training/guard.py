@@ -1,0 +1,109 @@
+"""No update with a NaN in it: whether an optimizer step happens is decided on the device that holds the gradients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganblocks._checks import require
+from ganblocks.errors import NonFiniteError
+
+__all__ = ["FiniteGuard"]
+
+
+class FiniteGuard:
+    """Makes optimizer steps, and leaves out those whose loss or gradient is NaN or infinite.
+
+    Parameters, moments and step counts stay as they were where a step is left out. A fused optimizer decides on the
+    device, by the ``found_inf`` that gradient scalers hand it, so the host never waits. Other optimizers can only be
+    called or not: there the host reads the verdict, which costs nothing on a CPU and one wait an update on a GPU.
+
+    A gradient counts as infinite, too, if the sum of its squares overflows its dtype: norms above 1.8e19 in float32.
+
+    With an enabled gradient scaler (float16) the scaler itself leaves steps out while it looks for its scale, which is
+    its normal work: nothing is counted then.
+
+    Args:
+        names: The updates of a step, such as ``("discriminator", "generator")``.
+        max_skipped: Updates of each that may be left out in a run before `skipped_updates` raises; 0 = none.
+
+    Raises:
+        ValueError: If ``max_skipped`` is negative.
+    """
+
+    def __init__(self, names: Sequence[str], *, max_skipped: int = 0) -> None:
+        require(max_skipped >= 0, "max_skipped", max_skipped, "0 or more")
+        self.max_skipped = max_skipped
+        self._skipped: dict[str, Tensor | int] = dict.fromkeys(names, 0)
+        self._last: dict[str, Tensor | int] = dict.fromkeys(names, 0)
+
+    def update(
+        self, name: str, loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, call: int
+    ) -> None:
+        """Gradients of ``loss``, then one optimizer step if all of it is finite.
+
+        Args:
+            name: One of ``names``.
+            loss: Scalar with a graph.
+            optimizer: Its gradients are replaced.
+            scaler: Enabled for float16, disabled otherwise.
+            call: Number of this training step, from 1; `skipped_updates` names it.
+        """
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(scaler.scale(loss))
+        if scaler.is_enabled():
+            scaler.step(optimizer)
+            scaler.update()
+            return
+        bad = _not_finite(loss.detach(), optimizer)
+        self._skipped[name] = self._skipped[name] + bad
+        self._last[name] = torch.where(bad, torch.full_like(bad, call, dtype=torch.int64), self._last[name])
+        if _is_fused(optimizer):
+            gated: Any = optimizer
+            gated.grad_scale, gated.found_inf = None, bad.float()
+            try:
+                optimizer.step()
+            finally:
+                del gated.grad_scale, gated.found_inf
+        elif not bad:
+            optimizer.step()
+
+    def skipped_updates(self) -> int:
+        """How many updates were left out so far. This is where the host waits for the device.
+
+        Raises:
+            NonFiniteError: If there were more than ``max_skipped`` of one kind; names it and the step.
+        """
+        for name, value in self._skipped.items():
+            if (count := int(value)) > self.max_skipped:
+                raise NonFiniteError(
+                    f"the loss or a gradient of the {name} was not finite at step {int(self._last[name])}; "
+                    f"{count} of its updates were left out, {self.max_skipped} are allowed. Nothing that is not finite "
+                    "was applied or saved, and the last checkpoint is kept: lower the learning rate, or use precision "
+                    "bf16 or fp32"
+                )
+        return sum(int(value) for value in self._skipped.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts of updates left out, and the last step of each at which that happened."""
+        return {
+            "skipped": {name: int(value) for name, value in self._skipped.items()},
+            "last": {name: int(value) for name, value in self._last.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self._skipped = dict(state["skipped"])
+        self._last = dict(state["last"])
+
+
+def _not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """A 0-d bool on the loss's device: whether it, or any gradient, holds NaN or infinity. One pass over memory."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norms = [norm.to(loss.device, torch.float32) for norm in torch._foreach_norm(gradients)] if gradients else []
+    return torch.stack([loss.float().reshape(()), *norms]).isfinite().all().logical_not()
+
+
+def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    return all(group.get("fused") for group in optimizer.param_groups)
