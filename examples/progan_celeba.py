@@ -12,6 +12,7 @@ The run directory (--out) ends up with
     samples/            a sheet of the same latents at a quarter, half, three quarters and the end of each stage
     progress.gif, .webp the sheets as an animation
     curves.png          losses, penalty, scores and the sliced Wasserstein distances to held-out images
+    report.html         all of it on one page: pictures over time, curves, numbers, settings, history
     log.jsonl           one line of numbers at a time; tensorboard/ has the same for TensorBoard
     checkpoints/        the newest two; config.json has all settings
 
@@ -42,6 +43,7 @@ from ganblocks.training import (
     Measurements,
     Precision,
     ProgressBar,
+    Report,
     SampleSheets,
     Summary,
     TensorBoard,
@@ -261,6 +263,7 @@ def train(options: argparse.Namespace) -> int:
         reals = from_uint8(images.batch(testing, resolution))
         return measure(trainer, reals, sampled, len(testing))
 
+    title = f"ProGAN, {len(training)} images, {config.resolution}x{config.resolution}"
     trainer = Trainer(
         step,
         batches,
@@ -277,13 +280,14 @@ def train(options: argparse.Namespace) -> int:
             "held_out": held_out,
             "precision": precision.name,
         },
-        machine={"device": str(device), "workers": options.workers},
+        machine={"workers": options.workers},
         callbacks=[
             ProgressBar(),
             SampleSheets(draw, columns=8),
             *([Measurements(distance, show=True)] if held_out else []),
             TensorBoard(draw),
-            Summary(title=f"ProGAN, {len(training)} images, {config.resolution}x{config.resolution}"),
+            Summary(title=title),
+            Report(title=title),
         ],
         log_images=max(1, schedule.total_images // 400),
         save_images=max(1, schedule.total_images // 40),

@@ -11,6 +11,7 @@ from ganblocks.training.logging import RunLog
 from ganblocks.training.precision import Precision
 from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.training.randomness import StepContext
+from ganblocks.training.reporting import Report
 from ganblocks.training.run_directory import RunLock, new_run_directory
 from ganblocks.training.schedule import ConstantSchedule, Phase, ProgressiveSchedule, Schedule
 from ganblocks.training.steps import AdversarialStep, GuardedStep, Step, latent_sampler
@@ -35,6 +36,7 @@ __all__ = [
     "ProgressBar",
     "ProgressiveSchedule",
     "ProgressiveStep",
+    "Report",
     "RunLock",
     "RunLog",
     "SampleSheets",

@@ -328,7 +328,7 @@ class Trainer:
         if self.images_seen < self.total_images:
             self.checkpoints.require_space(self._expected_bytes(fresh=checkpoint is None))
         self.log.rewind(self.images_seen)
-        self.event("start" if checkpoint is None else "resume", **self._environment(), **self.machine)
+        self.event("start" if checkpoint is None else "resume", **{**self.machine, **self._environment()})
         if differences:
             self.event("environment_changed", differences=differences)
 

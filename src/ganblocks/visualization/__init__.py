@@ -3,5 +3,6 @@
 from ganblocks.visualization.animation import save_animation
 from ganblocks.visualization.curves import save_curves
 from ganblocks.visualization.grid import image_grid, save_image_grid
+from ganblocks.visualization.report import write_report
 
-__all__ = ["image_grid", "save_animation", "save_curves", "save_image_grid"]
+__all__ = ["image_grid", "save_animation", "save_curves", "save_image_grid", "write_report"]
