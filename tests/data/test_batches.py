@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from worker_items import Drawn
 
 from ganblocks.data import (
     ArrayImages,
@@ -72,6 +73,41 @@ def test_map_style_data_sets() -> None:
     images, labels = as_batches(Bare()).batch(0, 4, None)
     assert labels is None
     assert sorted(images[:, 0, 0, 0].tolist()) == [0, 1, 2, 3]
+
+
+def test_items_are_functions_of_seed_and_position_in_any_cutting() -> None:
+    whole, labels = DatasetBatches(Drawn(7), seed=2).batch(0, 21, None)
+    assert labels is not None
+    assert torch.equal(labels, whole[:, 0].long())
+    stream = DatasetBatches(Drawn(7), seed=2)
+    for position, count in [(0, 5), (5, 5), (10, 11), (3, 1), (13, 8)]:
+        torch.rand(3)
+        assert torch.equal(stream.batch(position, count, None)[0], whole[position : position + count])
+    assert len(set(whole[:, 1:].flatten().tolist())) == 21 * 6
+    assert not torch.equal(DatasetBatches(Drawn(7), seed=3).batch(0, 21, None)[0], whole)
+
+
+def test_loading_leaves_the_global_generators_as_they_were() -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(2)
+    torch.manual_seed(4)
+    first = torch.rand(1)
+    DatasetBatches(Drawn(7)).batch(0, 3, None)
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
+
+
+def test_workers_are_for_map_style_data_sets(images: MultiResolutionImages) -> None:
+    data = TensorDataset(torch.arange(6.0)[:, None])
+    stream = as_batches(data, seed=1, workers=1)
+    assert torch.equal(stream.batch(2, 3, None)[0], as_batches(data, seed=1).batch(2, 3, None)[0])
+    for other in (images, [torch.zeros(1)], stream):
+        with pytest.raises(ValueError, match="`workers` is 1, but must be 0 for a "):
+            as_batches(other, workers=1)
+    for settings, name in (({"workers": -1}, "workers"), ({"timeout_seconds": 0.0}, "timeout_seconds")):
+        with pytest.raises(ValueError, match=f"`{name}` is "):
+            DatasetBatches(data, **settings)
+    with pytest.raises(ValueError, match="`count` is 0"):
+        as_batches(data).batch(0, 0, None)
 
 
 def test_iterables_begin_anew_and_can_be_entered_anywhere() -> None:

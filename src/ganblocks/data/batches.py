@@ -1,5 +1,6 @@
 """Where a training loop gets its batches from: positions in an endless, repeatable stream of images."""
 
+import math
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ganblocks._checks import require
+from ganblocks.data.items import as_pair, kept_generators, load_batch
 from ganblocks.data.multi_resolution import MultiResolutionImages
 from ganblocks.data.sampler import ResumableSampler
+from ganblocks.data.workers import WorkerBatches
 from ganblocks.errors import DataError, EmptyDatasetError
 
 __all__ = ["Batches", "DatasetBatches", "IterableBatches", "ProgressiveBatches", "as_batches"]
@@ -58,23 +61,57 @@ class ProgressiveBatches:
 class DatasetBatches:
     """Batches of any map-style data set: items are image tensors, or pairs of an image tensor and a label.
 
+    The item at a position of the stream is a pure function of the seed, the position and the data set, whatever the
+    number of workers, the size of the batches and the position where a run goes on: before each item the global
+    generators of Python, NumPy (``np.random.random()`` and the like) and torch (CPU) are seeded from seed and position,
+    so random augmentations of the data set's differ between items and between epochs, and repeat in a repeated run.
+    Outside of the data set the generators are as if nothing had been drawn. Generators that the data set makes for
+    itself are its own business.
+
     Args:
-        dataset: Has ``__len__`` and ``__getitem__``.
-        seed: The order is a pure function of it and the position.
+        dataset: Has ``__len__`` and ``__getitem__``. With workers it is pickled and sent to each of them, so its class
+            stands in a module or behind ``if __name__ == "__main__":`` in a script, not in a notebook.
+        seed: Order and random numbers are pure functions of it and the position.
+        workers: Processes that load ahead; 0 = items are loaded when they are asked for, in this process. Each has one
+            thread and takes a second or so to start, the first time a batch is asked for.
+        timeout_seconds: Longest wait for one batch of the workers, above 0.
 
     Raises:
         EmptyDatasetError: If the data set has no items.
+        ValueError: If a number is out of range.
     """
 
-    def __init__(self, dataset: Any, *, seed: int = 0) -> None:
+    def __init__(self, dataset: Any, *, seed: int = 0, workers: int = 0, timeout_seconds: float = 300.0) -> None:
+        require(workers >= 0, "workers", workers, "0 or above")
+        require(0 < timeout_seconds < math.inf, "timeout_seconds", timeout_seconds, "above 0 and finite")
         if len(dataset) == 0:
             raise EmptyDatasetError("`dataset` has no items")
         self.dataset = dataset
         self.sampler = ResumableSampler(len(dataset), seed=seed)
+        self._workers: WorkerBatches | None = None
+        if workers:
+            self._workers = WorkerBatches(dataset, self.sampler, workers=workers, timeout_seconds=timeout_seconds)
 
     def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, Tensor | None]:
-        """``count`` items, stacked; ``resolution`` is not used."""
-        return _stacked([self.dataset[int(index)] for index in self.sampler.indices(images_seen, count)])
+        """``count`` items, at least 1, stacked; ``resolution`` is not used.
+
+        Raises:
+            DataError: If an item cannot be loaded, or the items do not make one batch.
+            WorkerDiedError: If a worker was killed, ended, or gave nothing within ``timeout_seconds``. A later call
+                starts new ones.
+            TypeError: If an image is no tensor, or the data set cannot be sent to a worker.
+        """
+        require(count >= 1, "count", count, "at least 1")
+        if self._workers is not None:
+            return self._workers.batch(images_seen, count)
+        indices = self.sampler.indices(images_seen, count).tolist()
+        with kept_generators():
+            return load_batch(self.dataset, indices, seed=self.sampler.seed, position=images_seen)
+
+    def close(self) -> None:
+        """End the workers; also done when nothing refers to the stream any more. May be called again."""
+        if self._workers is not None:
+            self._workers.close()
 
 
 class IterableBatches:
@@ -118,41 +155,36 @@ class IterableBatches:
             except StopIteration:
                 self._iterator = None
                 continue
-            images, labels = _pair(item)
+            images, labels = as_pair(item)
             if len(images) > 0:
                 return images, labels
         raise EmptyDatasetError("`batches` gives no images (an iterator that is used up? pass an iterable)")
 
 
-def as_batches(data: Any, *, seed: int = 0) -> Batches:
+def as_batches(data: Any, *, seed: int = 0, workers: int = 0) -> Batches:
     """Make a stream of whatever the user has.
 
     Args:
         data: A `Batches` (returned as it is), a `MultiResolutionImages`, a map-style data set, or an iterable of
             batches such as a ``DataLoader``.
         seed: Of the order, where we choose it.
+        workers: Processes that load the items of a map-style data set; see `DatasetBatches`. 0 for everything else,
+            which either loads by itself or has nothing to wait for.
 
     Raises:
         TypeError: If ``data`` is none of these.
+        ValueError: If ``workers`` is below 0, or not 0 for something else than a map-style data set.
     """
+    stream: Batches
     if isinstance(data, MultiResolutionImages):
-        return ProgressiveBatches(data, seed=seed)
-    if isinstance(data, Batches):
-        return data
-    if isinstance(data, torch.utils.data.Dataset) and isinstance(data, Sized) and hasattr(data, "__getitem__"):
-        return DatasetBatches(data, seed=seed)
-    require(isinstance(data, Iterable), "data", type(data).__name__, "a data set or an iterable of batches", TypeError)
-    return IterableBatches(data)
-
-
-def _pair(item: Any) -> tuple[Tensor, Tensor | None]:
-    images, labels = (item[0], item[1]) if isinstance(item, (tuple, list)) else (item, None)
-    require(isinstance(images, Tensor), "images", type(images).__name__, "a tensor", TypeError)
-    return images, None if labels is None else torch.as_tensor(labels)
-
-
-def _stacked(items: list[Any]) -> tuple[Tensor, Tensor | None]:
-    pairs = [_pair(item) for item in items]
-    images = torch.stack([image for image, _ in pairs])
-    labels = [label for _, label in pairs if label is not None]
-    return images, torch.stack(labels) if labels else None
+        stream = ProgressiveBatches(data, seed=seed)
+    elif isinstance(data, Batches):
+        stream = data
+    elif isinstance(data, torch.utils.data.Dataset) and isinstance(data, Sized) and hasattr(data, "__getitem__"):
+        return DatasetBatches(data, seed=seed, workers=workers)
+    else:
+        kind = type(data).__name__
+        require(isinstance(data, Iterable), "data", kind, "a data set or an iterable of batches", TypeError)
+        stream = IterableBatches(data)
+    require(workers == 0, "workers", workers, f"0 for a {type(data).__name__}: only a map-style data set has workers")
+    return stream
