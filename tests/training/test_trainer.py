@@ -478,6 +478,24 @@ def test_any_step_and_any_batches_will_do() -> None:
     assert result.finished
 
 
+def test_worker_processes_end_with_the_run_however_it_ends() -> None:
+    class Stream:
+        closed = 0
+
+        def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, None]:
+            return torch.zeros(count, 1), None
+
+        def close(self) -> None:
+            self.closed += 1
+
+    stream = Stream()
+    assert Trainer(lambda *_: {"loss": torch.ones(())}, stream, ConstantSchedule(6, 3, 1.0)).fit().finished
+    assert stream.closed == 1
+    with pytest.raises(NonFiniteError, match="loss"):
+        Trainer(lambda *_: {"loss": torch.tensor(torch.nan)}, stream, ConstantSchedule(6, 3, 1.0), log_images=1).fit()
+    assert stream.closed == 2
+
+
 @pytest.mark.parametrize("name", ["total_images", "log_images", "save_images"])
 def test_zero_is_refused(images: MultiResolutionImages, name: str) -> None:
     with pytest.raises(ValueError, match=f"`{name}` is 0"):

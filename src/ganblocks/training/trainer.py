@@ -163,6 +163,7 @@ class Trainer:
                 endings.enter_context(RunLock(self.run_dir))
             self._stop = endings.enter_context(GracefulStop())
             endings.enter_context(deterministic_algorithms(self.deterministic))
+            endings.callback(getattr(self.batches, "close", _nothing))  # worker processes
             self._begin()
             for callback in self.callbacks:
                 callback.on_start(self)
@@ -362,6 +363,10 @@ class Trainer:
     def _expected_bytes(self, *, fresh: bool) -> int:
         """Size of the next checkpoint: before the first step, optimizers have yet to make moments of each weight."""
         return tensor_bytes(self.step.state_dict()) * (3 if fresh else 1)
+
+
+def _nothing() -> None:
+    """What data without processes needs at the end."""
 
 
 def _device_of(step: Step) -> str | None:
