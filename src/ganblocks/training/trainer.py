@@ -329,7 +329,8 @@ class Trainer:
         if self.images_seen < self.total_images:
             self.checkpoints.require_space(self._expected_bytes(fresh=checkpoint is None))
         self.log.rewind(self.images_seen)
-        self.event("start" if checkpoint is None else "resume", **{**self.machine, **self._environment()})
+        about = {**self.machine, **self._environment(), "total_images": self.total_images}
+        self.event("start" if checkpoint is None else "resume", **about)
         if differences:
             self.event("environment_changed", differences=differences)
 
