@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganblocks.errors import ImageDecodeError
+from ganblocks.errors import DataError, ImageDecodeError
 
 
 class Drawn(Dataset[tuple[Tensor, int]]):
@@ -47,6 +47,13 @@ class TwoArgumentsError(Exception):
         super().__init__(f"{first} and {second}")
 
 
+class PathError(DataError):
+    """Cannot be rebuilt either, and is one of the library's kind."""
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__(f"{path} is odd")
+
+
 class Faulty(Dataset[Tensor]):
     """Item i is i, unless ``faults`` says what happens there."""
 
@@ -65,6 +72,8 @@ class Faulty(Dataset[Tensor]):
                 raise ImageDecodeError("broken.png is no image")
             case "two arguments":
                 raise TwoArgumentsError("one", "two")
+            case "path error":
+                raise PathError(path="a.png")
             case "other shape":
                 return torch.zeros(2)
             case "no tensor":

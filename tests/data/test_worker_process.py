@@ -3,17 +3,10 @@
 import pickle
 
 import pytest
-from worker_items import TwoArgumentsError
+from worker_items import PathError, TwoArgumentsError
 
 from ganblocks.data.worker_process import Result, portable, unchanged
 from ganblocks.errors import DataError, ImageDecodeError
-
-
-class LocalError(DataError):
-    """A kind of error that cannot be rebuilt from its arguments."""
-
-    def __init__(self, *, path: str) -> None:
-        super().__init__(f"{path} is odd")
 
 
 def test_an_error_that_can_travel_stays_as_it_is() -> None:
@@ -24,7 +17,7 @@ def test_an_error_that_can_travel_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
-        (LocalError(path="a.png"), DataError, "LocalError: a.png is odd"),
+        (PathError(path="a.png"), DataError, "PathError: a.png is odd"),
         (TwoArgumentsError("one", "two"), Exception, "TwoArgumentsError: one and two"),
         (type("MadeError", (KeyError,), {})("x"), KeyError, "MadeError: 'x'"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), UnicodeDecodeError, "bad"),

@@ -16,6 +16,7 @@ from worker_items import Drawn, Faulty, Process, Unimportable
 
 from ganblocks.data import DatasetBatches
 from ganblocks.data.sampler import ResumableSampler
+from ganblocks.data.workers import _close_all
 from ganblocks.errors import DataError, ImageDecodeError, WorkerDiedError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
@@ -95,13 +96,22 @@ def test_workers_share_the_work_end_when_told_and_can_start_again(processes_left
     assert os.getpid() not in rows[:, 0]
     assert len(set(rows[:, 0].tolist())) == 2
     assert rows[:, 2:].unique(dim=0).tolist() == [[1, 1, 1]]
+    processes = processes_left()
     stream.close()
     stream.close()
     assert processes_left() == set()
+    assert [process.exitcode for process in processes] == [0, 0]  # at rest, so none had to be killed
     again = stream.batch(0, 1, None)[0][0, 0].item()
     assert again not in rows[:, 0]
     del stream
     gc.collect()
+    assert processes_left() == set()
+
+
+def test_the_end_of_the_program_ends_the_processes_of_streams_in_use(processes_left: Left) -> None:
+    stream = DatasetBatches(Drawn(SIZE), workers=1, timeout_seconds=60)
+    stream.batch(0, 1, None)
+    _close_all()  # what `atexit` calls
     assert processes_left() == set()
 
 
@@ -159,11 +169,12 @@ def test_an_item_may_take_longer_than_the_interval_of_looks(faulty: tuple[Datase
 
 
 def test_errors_of_items_arrive_with_type_cause_and_the_workers_traceback() -> None:
-    faults = {0: "value error", 1: "own error", 2: "two arguments", 9: "other shape", 4: "no tensor"}
+    faults = {0: "value error", 1: "own error", 2: "two arguments", 9: "other shape", 4: "no tensor", 6: "path error"}
     expected = {
         0: (DataError, r"item 0 of the data set \(position \d+ .*ValueError: bad pixel", ValueError),
         1: (ImageDecodeError, "broken.png is no image", type(None)),
         2: (DataError, "item 2 .*TwoArgumentsError: one and two", Exception),
+        6: (DataError, "PathError: a.png is odd", type(None)),
         4: (TypeError, "`images` is 'str'", type(None)),
     }
     stream = DatasetBatches(Faulty(SIZE, faults), seed=3, workers=1, timeout_seconds=60)

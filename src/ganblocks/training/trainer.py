@@ -65,7 +65,8 @@ class Trainer:
         total_images: Stop earlier (or later) than the schedule does; ``None`` = the schedule's end.
         settings: Whatever changes the science (architecture, recipe, data). Written to ``config.json``; a directory
             whose settings differ is refused.
-        machine: Whatever else may change between two parts of a run (workers); logged at each start.
+        workers: Processes that load the items of a map-style data set; their number changes no bit.
+        machine: Whatever else may change between two parts of a run; logged at each start.
         callbacks: Called in this order.
         log_images: Images between two lines of the log.
         save_images: Images between two checkpoints; one is also saved at each stage's end and at the end.
@@ -96,6 +97,7 @@ class Trainer:
         seed: int = 0,
         total_images: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        workers: int = 0,
         machine: Mapping[str, Any] | None = None,
         callbacks: Sequence[Callback] = (),
         log_images: int = 1000,
@@ -114,11 +116,11 @@ class Trainer:
         require(resume in ("exact", "lenient"), "resume", resume, "'exact' or 'lenient'")
         require((keep_best > 0) == (best_key is not None), "best_key", best_key, "given if and only if keep_best is")
         self.step = step
-        self.batches = as_batches(data, seed=seed)
+        self.batches = as_batches(data, seed=seed, workers=workers)
         self.schedule = schedule
         self.seed = seed
         self.total_images = schedule.total_images if total_images is None else total_images
-        self.machine = dict(machine or {})
+        self.machine = {"workers": workers, **dict(machine or {})}
         self.callbacks = list(callbacks)
         self.log_images = log_images
         self.save_images = save_images
