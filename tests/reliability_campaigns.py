@@ -162,20 +162,15 @@ class Campaign:
     def kills(self, count: int) -> Report:
         """SIGKILL at random instants: over the whole of a child's life, and within its saves."""
         started = time.monotonic()
-        while self.report.stops < count and len(self.report.losses) < 10:
+        while self.report.stops < count and len(self.report.losses) < 5:
             child = self.child()
-            if self.random.random() < 0.5:
-                child.wait_for("save")
-                time.sleep(self.random.uniform(0.2, 1.2) * self.save_seconds)
-            else:
-                time.sleep(self.random.uniform(0, 1.2 * self.two_saves_seconds))
+            self._wait_somewhere(child)
             child.send(signal.SIGKILL)
             code = child.end()
             if code == -signal.SIGKILL:
                 self.report.stops += 1
                 self.report.before_the_first_step += not child.said("step")
-                torn = [name for name in self._leftovers(child.pid) if "probe" not in name]
-                self.report.inside_a_save += bool(torn)
+                self.report.inside_a_save += self._torn(child.pid)
                 self.look(child, f"kill {self.report.stops}")
             elif code == 0:
                 self.look(child, "not killed")
@@ -185,10 +180,26 @@ class Campaign:
                 self.begin()
         return self._done(started)
 
+    def _wait_somewhere(self, child: Child) -> None:
+        """Until a random instant: of its whole life, of one of its saves, or of the time when the files are written."""
+        where = self.random.choice(("life", "save", "files"))
+        if where == "life":
+            time.sleep(self.random.uniform(0, 1.2 * self.two_saves_seconds))
+            return
+        if not all(child.wait_for("save") for _ in range(self.random.choice((1, 1, 2)))):
+            return  # it has ended
+        if where == "save":
+            time.sleep(self.random.uniform(0, 1.2 * self.save_seconds))
+            return
+        deadline = time.monotonic() + 20 * self.save_seconds  # the save may be over before this process looks
+        while not self._torn(child.pid) and time.monotonic() < deadline:
+            time.sleep(0)
+        time.sleep(self.random.uniform(0, 0.5 * self.save_seconds))
+
     def signals(self, count: int) -> Report:
         """SIGTERM, each sixth time SIGINT, at random instants: every step is kept, and the exit code says it."""
         started = time.monotonic()
-        while self.report.stops < count and len(self.report.losses) < 10:
+        while self.report.stops < count and len(self.report.losses) < 5:
             number = signal.SIGINT if self.report.stops % 6 == 5 else signal.SIGTERM
             before, handler = self.best, number == signal.SIGTERM and self.random.random() < 0.5
             child = self.child(handler)
@@ -222,9 +233,11 @@ class Campaign:
                 self.finish(child)
         return self._done(started)
 
-    def _leftovers(self, pid: int) -> list[str]:
+    def _torn(self, pid: int) -> bool:
+        """Whether a checkpoint that this process writes or deletes lies half done."""
         folder = self.run_dir / "checkpoints"
-        return [name for name in os.listdir(folder) if f"-{pid}-" in name] if folder.is_dir() else []
+        names = os.listdir(folder) if folder.is_dir() else []
+        return any(f"-{pid}-" in name and "probe" not in name for name in names)
 
     def _done(self, started: float) -> Report:
         self.report.seconds = round(time.monotonic() - started, 1)

@@ -26,8 +26,8 @@ def test_a_run_killed_again_and_again_loses_nothing_and_ends_with_the_same_bits(
     assert report["losses"] == [], "\n".join(report["losses"])
     assert report["stops"] == count
     # The instants were spread as they should be: else this has proven nothing.
-    assert report["finished_runs"] >= count // 50
-    assert report["inside_a_save"] >= count // 50
+    assert report["finished_runs"] >= count // 100
+    assert report["inside_a_save"] >= count // 20
     assert report["before_the_first_step"] >= count // 50
 
 
@@ -48,7 +48,8 @@ def test_the_example_killed_ten_times_through_its_command_line_ends_with_the_sam
         checkpoint = newest(tmp_path / name)
         assert checkpoint is not None, f"{name} left no checkpoint:\n{output}"
         assert checkpoint.images_seen == 1200
-        return checkpoint.state
+        # Python's and NumPy's generators are those of the first process, and nothing in the example draws from them.
+        return {key: value for key, value in checkpoint.state.items() if key != "random"}
 
     whole = finish(start("whole"), "whole")
     kills = finished = best = 0
