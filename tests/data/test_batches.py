@@ -1,5 +1,7 @@
 """Streams of batches that can be entered at any position."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,29 @@ def test_a_data_loader_is_an_iterable_of_batches() -> None:
     images, labels = as_batches(loader).batch(2, 2, None)
     assert labels is not None
     assert images.tolist() == labels.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_shuffled_data_loader_is_entered_anywhere_in_the_same_order_and_disturbs_nothing(seed: int) -> None:
+    """Its shuffling draws from the global generator: here a function of seed and position, another one each epoch."""
+
+    def draw() -> Any:
+        return as_batches(DataLoader(torch.arange(6.0), batch_size=2, shuffle=True), seed=seed)
+
+    torch.manual_seed(3)
+    whole, state = draw(), torch.get_rng_state()
+    stream = [whole.batch(position, 2, None)[0].tolist() for position in range(0, 24, 2)]
+    assert torch.equal(torch.get_rng_state(), state)
+    epochs = [[value for batch in stream[start : start + 3] for value in batch] for start in range(0, 12, 3)]
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4, 5] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    torch.manual_seed(4)  # a resumed run has another state
+    assert [draw().batch(position, 2, None)[0].tolist() for position in (0, 10, 22)] == [
+        stream[0],
+        stream[5],
+        stream[11],
+    ]
+    assert stream != [as_batches(whole.batches, seed=seed + 5).batch(p, 2, None)[0].tolist() for p in range(0, 24, 2)]
 
 
 def test_recognises_a_cache_and_keeps_a_stream(images: MultiResolutionImages) -> None:

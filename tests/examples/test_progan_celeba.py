@@ -140,8 +140,8 @@ class TestRun:
     def test_leaves_what_it_promises(self, faces: tuple[Path, Outcome]) -> None:
         out, _ = faces
         names = {path.name for path in out.iterdir()}
-        promised = {"samples", "progress.gif", "progress.webp", "curves.png", "log.jsonl", "tensorboard"}
-        assert promised | {"checkpoints", "config.json", "cache"} == names
+        promised = {"samples", "progress.gif", "progress.webp", "curves.png", "report.html", "log.jsonl", "tensorboard"}
+        assert promised | {"checkpoints", "config.json", "cache", ".lock"} == names
         assert [path.name for path in sorted((out / "checkpoints").iterdir())] == ["000000000088", "000000000096"]
         for picture in ("progress.gif", "progress.webp", "curves.png"):
             with Image.open(out / picture) as image:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.data.items import as_pair, kept_generators, load_batch
+from ganblocks.data.items import as_pair, kept_generators, load_batch, seed_generators
 from ganblocks.data.multi_resolution import MultiResolutionImages
 from ganblocks.data.sampler import ResumableSampler
 from ganblocks.data.workers import WorkerBatches
@@ -117,15 +117,20 @@ class DatasetBatches:
 class IterableBatches:
     """Any iterable of batches, begun anew whenever it ends. The iterable decides the size of its batches.
 
-    To go on at a position, the iterable is started and the batches before the position are passed over. So a resumed
-    run sees the same images only where the iterable gives the same ones each time.
+    To go on at a position, the iterable is started and the batches before the position are passed over. Whenever it is
+    asked for a batch, the global generators of Python, NumPy and torch are seeded for the position, and put back
+    afterwards. So what a ``DataLoader`` draws from them (its shuffling, the seeds of its workers, random augmentations)
+    is the same in a resumed run, differs between epochs, and does not disturb training. An iterable with a generator
+    of its own must begin anew with the same state.
 
     Args:
         batches: Its items are image tensors ``[N, ...]``, or pairs of images and labels.
+        seed: What is drawn from the global generators is a pure function of it and the position.
     """
 
-    def __init__(self, batches: Iterable[Any]) -> None:
+    def __init__(self, batches: Iterable[Any], *, seed: int = 0) -> None:
         self.batches = batches
+        self.seed = seed
         self.position = 0
         self._iterator: Iterator[Any] | None = None
 
@@ -139,7 +144,9 @@ class IterableBatches:
         if images_seen < self.position:
             self._iterator, self.position = None, 0
         while True:
-            images, labels = self._next()
+            with kept_generators():
+                seed_generators(self.seed, self.position)
+                images, labels = self._next()
             start, self.position = self.position, self.position + len(images)
             if start == images_seen:
                 return images, labels
@@ -185,6 +192,6 @@ def as_batches(data: Any, *, seed: int = 0, workers: int = 0) -> Batches:
     else:
         kind = type(data).__name__
         require(isinstance(data, Iterable), "data", kind, "a data set or an iterable of batches", TypeError)
-        stream = IterableBatches(data)
+        stream = IterableBatches(data, seed=seed)
     require(workers == 0, "workers", workers, f"0 for a {type(data).__name__}: only a map-style data set has workers")
     return stream

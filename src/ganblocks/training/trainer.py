@@ -136,6 +136,7 @@ class Trainer:
         self.log: RunLog | None = None
         self.checkpoints: CheckpointStore | None = None
         self._stop = GracefulStop()
+        self._last_start = 0  # images seen before the last step: its phase, which a batch may overshoot
         self._saved_at = -1
         self._failed_saves = 0
         self._skipped = 0
@@ -175,6 +176,7 @@ class Trainer:
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
                 values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase))
                 previous, self.images_seen = self.images_seen, self.images_seen + len(images)
+                self._last_start = previous
                 self.steps += 1
                 self._score = None
                 if self._due(previous, self.log_images):
@@ -263,6 +265,7 @@ class Trainer:
         state = {
             "images_seen": self.images_seen,
             "steps": self.steps,
+            "last_start": self._last_start,
             "step": self.step.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "random": random_state(),
@@ -340,8 +343,8 @@ class Trainer:
         """Restore everything; returns how the bits may differ from those of a run without interruption."""
         state = checkpoint.state
         self.images_seen, self.steps = int(state["images_seen"]), int(state["steps"])
-        if self.images_seen:
-            self.phase = self.schedule.phase(self.images_seen - 1)
+        self._last_start = int(state["last_start"])
+        self.phase = self.schedule.phase(self._last_start)
         differences = environment_differences(state.get("environment"), self._environment())
         if "random" not in state:
             differences.append("the checkpoint holds no random state")
