@@ -560,3 +560,19 @@ def test_space_is_asked_for_by_what_is_still_to_be_written(tmp_path: Path, monke
         store.require_space(1_000_001)
     store.save({"weight": torch.zeros(250_000)}, 1)  # a million bytes that need not be found again
     store.require_space(1_200_000)
+
+
+def test_a_damaged_checkpoint_does_not_count_as_kept(tmp_path: Path) -> None:
+    """Else the intact one would be deleted in its favour, and a single intact one be left."""
+    store = CheckpointStore(tmp_path, keep_last=2)
+    store.save(STATE, 8)
+    store.save(STATE, 12)
+    (tmp_path / f"{12:012d}" / "state.json").write_text("{}")
+    again = CheckpointStore(tmp_path, keep_last=2)
+    with pytest.warns(RuntimeWarning, match="going back to"):
+        assert again.latest_valid().images_seen == 8
+    again.save(STATE, 16)
+    assert [int(path.name) for path in again.list()] == [8, 12, 16]
+    again.save(STATE, 12)  # made anew, it counts again
+    again.save(STATE, 20)
+    assert [int(path.name) for path in again.list()] == [16, 20]

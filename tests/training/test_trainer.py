@@ -328,6 +328,15 @@ def test_a_checkpoint_without_a_part_is_refused_when_exact_and_told_when_lenient
         assert make(images, tmp_path, resume="lenient").fit().finished
 
 
+def test_other_callbacks_are_refused_before_anything_is_loaded(images: MultiResolutionImages, tmp_path: Path) -> None:
+    make(images, tmp_path, callbacks=[Callback()], total_images=8).fit()
+    trainer = make(images, tmp_path)
+    before = weights(trainer)
+    with pytest.raises(RunMismatchError, match="saved with 1 callbacks, but there are 0 now"):
+        trainer.fit()
+    assert equal(weights(trainer), before)
+
+
 def test_measuring_changes_no_bit(images: MultiResolutionImages, tmp_path: Path) -> None:
     """Whatever a measurement or a sheet draws from the global generators, training goes on as without it."""
 

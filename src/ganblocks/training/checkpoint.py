@@ -44,7 +44,8 @@ class CheckpointStore:
     Args:
         directory: Where the checkpoints live.
         keep_last: How many to keep, the newest, at least 1. Those with more images seen than the one just saved
-            (left behind by a run that went back) are neither counted nor deleted.
+            (left behind by a run that went back), and those that `latest_valid` found damaged, are neither counted
+            nor deleted.
         keep_best: How many to keep besides, those saved with the lowest ``score``.
         pinned: Called with the path of a checkpoint about to be deleted; True keeps it. None pins nothing.
         attempts: How often ``save`` tries before it gives up, at least 1.
@@ -72,6 +73,7 @@ class CheckpointStore:
         self.directory = Path(directory).absolute()
         self.keep_last = keep_last
         self.keep_best = keep_best
+        self._damaged: set[Path] = set()  # as far as `latest_valid` has come upon them
         self._pinned = pinned
         self._attempts = attempts
         self._backoff_seconds = backoff_seconds
@@ -189,6 +191,7 @@ class CheckpointStore:
                 checkpoint = self.load(path)
             except CheckpointCorruptError as error:
                 damage.append(str(error))
+                self._damaged.add(path)
                 continue
             for reason in damage:
                 warnings.warn(f"{reason}; going back to {path}", RuntimeWarning, stacklevel=2)
@@ -238,7 +241,9 @@ class CheckpointStore:
         self._discard(aside, final.name)
 
     def _rotate(self, newest: Path) -> None:
-        upto = [path for path in self.list() if int(path.name) <= int(newest.name)]
+        self._damaged.discard(newest)
+        whole = [path for path in self.list() if path not in self._damaged]  # what is damaged must not count as kept
+        upto = [path for path in whole if int(path.name) <= int(newest.name)]
         scores = {path: score for path in upto if self.keep_best and (score := read_score(path)) is not None}
         best = sorted(scores, key=lambda path: scores[path])[: self.keep_best]
         for path in upto[: -self.keep_last]:

@@ -108,7 +108,10 @@ def claim_run_directory(run_dir: Path, settings: Mapping[str, Any]) -> None:
         return
     try:
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(_as_json(settings) + "\n", encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(_as_json(settings) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error

@@ -354,6 +354,11 @@ class Trainer:
                 + "".join(f"  {difference}\n" for difference in differences)
                 + 'Set these back, or accept it with resume="lenient" (--resume lenient)'
             )
+        if len(state["callbacks"]) != len(self.callbacks):
+            raise RunMismatchError(
+                f"{checkpoint.path} was saved with {len(state['callbacks'])} callbacks, but there are "
+                f"{len(self.callbacks)} now: give the same ones in the same order"
+            )
         for difference in differences:
             warnings.warn(f"the resumed run may differ in the last bits: {difference}", RuntimeWarning, stacklevel=2)
         self.step.load_state_dict(state["step"])
