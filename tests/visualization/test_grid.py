@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganblocks.visualization.grid import image_grid, save_image_grid, written_atomically
+from ganblocks.visualization.grid import image_grid, save_image_grid
 
 
 def loop_oracle(images, columns, padding, scale, background):
@@ -113,20 +113,3 @@ def test_a_lossy_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.png"):
         save_image_grid(torch.zeros(1, 1, 2, 2), tmp_path / "grid.jpg")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_leaves_the_older_file_alone(tmp_path):
-    path = tmp_path / "grid.png"
-    path.write_bytes(b"older")
-
-    def interrupted():
-        with written_atomically(path) as file:
-            file.write(b"half of the new")
-            file.flush()
-            assert path.read_bytes() == b"older"
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert path.read_bytes() == b"older"
-    assert [file.name for file in tmp_path.iterdir()] == ["grid.png"]

@@ -291,6 +291,57 @@ def test_the_measurements_are_those_of_the_log(run):
     ]
 
 
+def scores(images_seen, *values):
+    names = ("frechet_distance", "precision", "<script>")
+    listed = [
+        {
+            "name": name,
+            "value": value,
+            "spread": 0.25 if name == "precision" else None,
+            "counts": {"real": 2000, "fake": 500 + place},
+            "settings": {"extractor": "a network", "ddof": 1},
+            "details": {"bias": 0.5},
+            "fingerprint": f"0123456789abcde{place}",
+        }
+        for place, (name, value) in enumerate(zip(names, values, strict=True))
+    ]
+    return {"event": "scores", "images_seen": images_seen, "scores": listed}
+
+
+def test_the_newest_scores_stand_with_counts_and_fingerprints(run):
+    write_log(run, [losses(50, 8, 1.0), scores(20, 9.0, 0.1, 0.2), scores(50, 1.5, 0.75, 0.5)])
+    root = page(write_report(run)).root
+    section = root.one("section", id="scores")
+    assert "after 50 images" in section.text
+    head = ["Score", "Value", "Spread", "real", "fake", "Fingerprint"]
+    assert [cell.text for cell in section.one("thead").all("th")] == head
+    rows = rows_of(section)
+    assert [row[0].text for row in rows] == ["frechet distance", "precision", "<script>"]
+    assert [number(row[1]) for row in rows] == [1.5, 0.75, 0.5]
+    assert [row[2].text for row in rows] == ["", "\N{PLUS-MINUS SIGN} 0.25", ""]
+    assert [[number(cell) for cell in row[3:5]] for row in rows] == [[2000, 500], [2000, 501], [2000, 502]]
+    assert [row[5].text for row in rows] == [f"0123456789abcde{place}" for place in range(3)]
+    assert section.text.count("a network") >= 3
+    assert "a network" not in root.one("section", id="history").text
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], [3, None], [{}], [{"name": 3, "counts": 3, "settings": [1]}]])
+def test_odd_scores_do_not_cost_the_page(run, odd):
+    write_log(run, [losses(50, 8, 1.0), {"event": "scores", "images_seen": "x", "scores": odd}])
+    root = page(write_report(run)).root
+    assert bool(root.all("section", id="scores")) == bool(odd and isinstance(odd, list) and isinstance(odd[0], dict))
+
+
+def test_the_best_of_a_score_that_should_be_high_is_the_highest(run):
+    values = [{"images_seen": n, "recall": float(n), "memorisation": 1.0, "ms_ssim": n} for n in (1, 2)]
+    write_log(run, values)
+    rows = rows_of(page(write_report(run)).root.one("section", id="measurements"))
+    assert [[cell.attributes.get("class") for cell in row[2:]] for row in rows] == [
+        [None, None, "best"],
+        ["best", None, None],
+    ]
+
+
 def test_of_many_measurements_the_ends_and_the_best_are_shown(run):
     values = np.random.default_rng(0).random(3001).tolist()
     values[1234] = -1.0
@@ -468,7 +519,7 @@ def test_the_page_replaces_an_older_one_in_one_step(run, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr("ganblocks.visualization.grid.os.replace", fail)
+    monkeypatch.setattr("ganblocks._files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(run, target, title="third")
     assert page(target).root.one("h1").text == "second"

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganblocks.visualization.run_reader import best_rows, find_sheets, finite, measurements, moment, read_run, spread
+from ganblocks.visualization.run_reader import (
+    best_rows,
+    find_sheets,
+    finite,
+    measurements,
+    moment,
+    read_records,
+    read_run,
+    spread,
+)
 
 
 @pytest.fixture
@@ -56,6 +65,13 @@ def test_what_is_no_record_is_passed_over(root):
 def test_bytes_that_are_no_text_do_not_matter(root):
     (root / "log.jsonl").write_bytes(b'\xff\xfe\n{"images_seen": 5}\n')
     assert seen(read_run(root)) == [5]
+
+
+def test_records_are_the_objects_of_whole_lines_in_their_order(root):
+    write_log(root, {"event": "start"}, "[1]", {"loss": 1}, "", {"loss": 2}, '{"loss": 3')
+    assert read_records(str(root / "log.jsonl")) == [{"event": "start"}, {"loss": 1}, {"loss": 2}]
+    with pytest.raises(FileNotFoundError):
+        read_records(root / "missing.jsonl")
 
 
 def test_a_later_attempt_replaces_what_an_earlier_one_logged(root):

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ganblocks._files import written_atomically
+
 __all__ = ["RunLog"]
 
 
@@ -61,9 +63,8 @@ class RunLog:
         if not self.path.exists():
             return
         kept = [r for r in self.read() if "event" in r or int(r.get("images_seen", 0)) <= images_seen]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        with written_atomically(self.path, sole_writer=True) as file:
+            file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
 
 
 def _plain(value: Any) -> Any:

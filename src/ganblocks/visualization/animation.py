@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from ganblocks._checks import require
-from ganblocks.visualization.grid import written_atomically
+from ganblocks._files import written_atomically
 
 __all__ = ["save_animation"]
 

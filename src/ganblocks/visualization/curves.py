@@ -3,35 +3,30 @@
 Drawn with matplotlib's objects alone: no window, no pyplot, no global setting is touched.
 """
 
-import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ganblocks._checks import require
-from ganblocks.visualization.grid import written_atomically
+from ganblocks._files import written_atomically
+from ganblocks.visualization.run_reader import Record, read_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["save_curves"]
 
-Record = Mapping[str, Any]
 Series = tuple[np.ndarray, np.ndarray]
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: safe for colour-blind
 _INK, _MUTED, _FAINT = "#222222", "#707070", "#e6e6e6"
 _PANELS = ("Losses", "Penalty", "Critic scores", "Accuracy", "Distances", "Patch distances x 1000", "Learning rate")
-_LOGARITHMIC = (
-    "Penalty",
-    "Distances",
-    "Patch distances x 1000",
-    "Learning rate",
-)  # where positive values may span orders of magnitude
+# Where positive values may span orders of magnitude:
+_LOGARITHMIC = ("Penalty", "Distances", "Patch distances x 1000", "Learning rate")
 _FEW = 40  # a series this short is drawn as dots on a line, not smoothed
 _COLUMNS = 1000  # a longer raw series is drawn by the extremes in this many intervals
 
@@ -74,7 +69,7 @@ def save_curves(
     except ImportError as error:
         raise ImportError('curves need matplotlib: pip install "ganblocks[train]"') from error
 
-    logged = _read_log(records) if isinstance(records, (str, os.PathLike)) else list(records)
+    logged = read_records(records) if isinstance(records, (str, os.PathLike)) else list(records)
     panels = {
         name: drawn for name, members in _grouped(logged, keys).items() if (drawn := _all_series(logged, members, x))
     }
@@ -98,20 +93,6 @@ def save_curves(
         figure.supxlabel(note, x=0.99, ha="right", fontsize=8.5, color=_MUTED)
     with written_atomically(path) as file:
         figure.savefig(file, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
-
-
-def _read_log(path: str | os.PathLike[str]) -> list[Record]:
-    """Read one JSON object a line, without the lines that are torn."""
-    records: list[Record] = []
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(record, dict):
-                records.append(record)
-    return records
 
 
 def _number(value: Any) -> float | None:

@@ -5,11 +5,7 @@ Written without loss and in one step: a reader never sees half a file.
 
 import math
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -17,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganblocks._checks import require, require_rank
+from ganblocks._files import written_atomically
 from ganblocks.functional.image_range import to_uint8
 
 __all__ = ["image_grid", "save_image_grid"]
@@ -99,21 +96,6 @@ def save_image_grid(
     sheet = image_grid(images, columns=columns, padding=padding, scale=scale, background=background)
     with written_atomically(path) as file:
         sheet.save(file, format="PNG")
-
-
-@contextmanager
-def written_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` and rename it to ``path`` at the end; on an error remove it instead."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _to_pixels(images: Tensor) -> np.ndarray:

@@ -1,13 +1,12 @@
 """A whole run on one page that opens anywhere: samples, curves, measurements, settings and history.
 
 The page is a single HTML file. It loads nothing, and says so to the browser in a content security policy that admits
-its own style and script by their SHA-256 alone. All that comes from the run is untrusted text and is escaped.
+its own style and script by their SHA-256 alone. All that comes from the run is untrusted text and is escaped
+(:mod:`ganblocks.visualization.markup`).
 """
 
 import base64
 import hashlib
-import html
-import json
 import math
 import os
 import re
@@ -16,14 +15,14 @@ import string
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ganblocks._checks import require
+from ganblocks._files import written_atomically
+from ganblocks.visualization import markup
 from ganblocks.visualization.curves import save_curves
-from ganblocks.visualization.grid import written_atomically
 from ganblocks.visualization.run_reader import (
     Record,
     Run,
@@ -42,13 +41,12 @@ __all__ = ["write_report"]
 _MOST_SHEETS, _MOST_SHEET_BYTES = 60, 64 * 2**20  # a page beyond that is slow to open
 _MOST_ROWS = 400  # of a table
 _MOST_SVG_BYTES = 2 * 2**20  # larger curves are inlined as pixels
-_DEEPEST, _LONGEST = 6, 2000  # levels of tables in tables; characters of one text
 _RECENT = 20  # records that the last losses are averaged over
 _SMALL = 800  # pixels: a sheet up to this width is enlarged without blur
 _ALARMING = re.compile(r"diverg|skip|fail|error|warn|non_?finite|corrupt|invalid|abort|changed", re.IGNORECASE)
 _NOT_LOSSES = {"images_seen", "step", "resolution", "alpha", "learning_rate", "time"}
+_ELSEWHERE = {"start", "resume", "scores"}  # events whose rest stands under Environment and Scores
 _WHEN = {"event", "images_seen", "time"}
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # not allowed in HTML, or not in UTF-8
 
 
 def write_report(
@@ -60,7 +58,8 @@ def write_report(
     """Write one HTML page about a run, finished or not, replacing an older one in a single step.
 
     The page holds sheets of samples with a slider over time (at most 60, at most 64 MiB), the curves of
-    :func:`save_curves`, every measurement (log keys of distances, swd, fid, kid and accuracies), the last losses,
+    :func:`save_curves`, the newest scores with their fingerprints,
+    every measurement (log keys of distances, swd, fid, kid, accuracies and what else is a metric), the last losses,
     settings, environment and history. It needs no network. What is missing or torn is left out or said; files that lead
     out of the run directory, through a link, are not shown. Without matplotlib there are no curves.
 
@@ -93,6 +92,7 @@ def write_report(
     sections = (
         _samples_section(root),
         _curves_section(run),
+        _scores_section(run),
         _measurements_section(run),
         _losses_section(run),
         _settings_section(run),
@@ -102,7 +102,7 @@ def write_report(
     text = resources.files("ganblocks.visualization").joinpath("report_template.html").read_text(encoding="utf-8")
     page = string.Template(text).substitute(
         policy=_policy(text),
-        title=_escape(root.name if title is None else title),
+        title=markup.escape(root.name if title is None else title),
         headline=_headline(run),
         sections="\n".join(section for section in sections if section),
         footer=f"Written {time.strftime('%Y-%m-%d %H:%M %z')}. This page is one file and loads nothing from elsewhere.",
@@ -123,75 +123,6 @@ def _policy(template: str) -> str:
     return f"default-src 'none'; img-src data:; {own}; base-uri 'none'; form-action 'none'"
 
 
-# Parts of a page; whatever comes from the run passes through _escape.
-
-
-def _escape(value: Any) -> str:
-    """Text that a browser shows as it is; cut if it is very long."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters)"
-    return html.escape(_UNPRINTABLE.sub("\ufffd", text))
-
-
-def _listed(value: Any) -> str:
-    """Text of a setting; the brackets of a plain list are left out."""
-    if not isinstance(value, list) or not value or any(isinstance(item, (list, dict)) for item in value):
-        return _escape(value)
-    return ", ".join(map(_escape, value[:_LONGEST])) + (" ..." if len(value) > _LONGEST else "")
-
-
-def _name(key: str) -> str:
-    return _escape(key.replace("_", " "))
-
-
-def _count(number: float) -> str:
-    return f'<data value="{number:.0f}">{number:,.0f}</data>'
-
-
-def _size(resolution: Any) -> str:
-    number = finite(resolution)
-    return "" if number is None else f"{number:.0f} &times; {number:.0f}"
-
-
-def _value(value: Any) -> str:
-    """A number, rounded for the eye and whole for programs, or whatever else stands there."""
-    if (number := finite(value)) is None:
-        return "&ndash;" if value is None else _escape(value)
-    return f'<data value="{_escape(repr(value))}">{number:.4g}</data>'
-
-
-def _table(kind: str, head: Sequence[str], rows: Iterable[str]) -> str:
-    """A table; each row is one text of cells."""
-    names = "".join(f'<th scope="col">{name}</th>' for name in head)
-    body = "\n".join(rows)
-    return f'<table class="{kind}"><thead><tr>{names}</tr></thead><tbody>\n{body}\n</tbody></table>'
-
-
-def _row(first: str, *cells: str) -> str:
-    return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def _entry(key: str, shown: str) -> str:
-    return f"<div><dt>{_escape(key)}</dt><dd>{shown}</dd></div>"
-
-
-def _entries(entries: Sequence[str]) -> str:
-    return f'<div class="entries">{"".join(entries)}</div>'
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{text}</p>\n' if text else ""
-
-
-def _scroll(label: str, content: str, *, tall: bool = False) -> str:
-    kind = "scroll tall" if tall else "scroll"
-    return f'<div class="{kind}" tabindex="0" role="region" aria-label="{label}">{content}</div>'
-
-
-def _section(heading: str, content: str) -> str:
-    return f'<section id="{heading.lower().replace(" ", "-")}">\n<h2>{heading}</h2>\n{content}\n</section>'
-
-
 # The page from top to bottom
 
 
@@ -201,25 +132,35 @@ def _headline(run: Run) -> str:
     if run.images_seen is None:
         state = "Nothing is logged yet."
     elif planned is None:
-        state = f"<strong>{_count(seen)}</strong> images seen; how many are planned is not recorded."
+        state = f"<strong>{markup.amount(seen)}</strong> images seen; how many are planned is not recorded."
     elif seen >= planned:
-        state = f'<strong class="done">Finished</strong> after {_count(seen)} images.'
+        state = f'<strong class="done">Finished</strong> after {markup.amount(seen)} images.'
     else:
         share = f"{math.floor(100 * seen / planned)} %"
-        state = f"<strong>Not finished</strong>: {_count(seen)} of {_count(planned)} images seen, {share}."
+        state = (
+            f"<strong>Not finished</strong>: {markup.amount(seen)} of {markup.amount(planned)} images seen, {share}."
+        )
         bar = f'<progress max="{planned:.0f}" value="{seen:.0f}" aria-label="Images seen"></progress>\n'
-    facts = [("Images seen", _count(seen), "" if planned is None else f"of {_count(planned)} planned")]
-    if size := _size(run.records[-1].get("resolution")) if run.records else "":
+    facts = [("Images seen", markup.amount(seen), "" if planned is None else f"of {markup.amount(planned)} planned")]
+    if size := markup.pixels(run.records[-1].get("resolution")) if run.records else "":
         facts.append(("Resolution", size, "pixels"))
     if run.seconds is not None:
         facts.append(("Wall time", _duration(run.seconds), "first start to last line of the log, pauses included"))
     keys, rows, _ = measurements(run.records)
     for key in keys[:1]:
         last = [row for row in rows if key in row][-1]
-        facts.append((_name(key), _value(last[key]), f"last, after {_count(last['images_seen'])} images"))
+        facts.append(
+            (
+                markup.readable(key),
+                markup.shown_value(last[key]),
+                f"last, after {markup.amount(last['images_seen'])} images",
+            )
+        )
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in facts)
     trouble = Counter(str(event["event"]) for event in run.events if _alarming(event))
-    told = ", ".join(f"<strong>{count:,}&nbsp;&times; {_name(kind)}</strong>" for kind, count in trouble.items())
+    told = ", ".join(
+        f"<strong>{count:,}&nbsp;&times; {markup.readable(kind)}</strong>" for kind, count in trouble.items()
+    )
     alarm = f'\n<p class="alarm" role="note">The log tells of {told}. See <a href="#history">History</a>.</p>'
     return f'<p class="lead">{state}</p>\n{bar}<dl class="facts">{listed}</dl>{alarm if trouble else ""}'
 
@@ -248,21 +189,21 @@ def _samples_section(root: Path) -> str:
         notes.append(f"{len(shown)} of {len(found):,} sheets are shown, evenly spread over the run.")
     if refused:
         notes.append(f"Passed over: {refused:,} not whole, too large, or linked from outside the run.")
-    content = _note(" ".join(notes))
+    content = markup.note(" ".join(notes))
     if shown:
         figures = "\n".join(_figure(sheet, sheet is shown[-1]) for sheet in shown)
         content += f'<div class="frame">\n{figures}\n</div>\n'
     if len(shown) > 1:
         last = len(shown) - 1
         slider = f'<input type="range" id="slider" aria-label="Moment of the run" min="0" max="{last}" value="{last}">'
-        hint = _note("Left and right arrow keys move through the run.")
+        hint = markup.note("Left and right arrow keys move through the run.")
         stages = f'<ol class="stages" aria-hidden="true">{_stages(shown)}</ol>'
         content += f'<div class="control" hidden>{slider}\n{stages}\n{hint}</div>'
-    return _section("Samples", content)
+    return markup.section("Samples", content)
 
 
 def _figure(sheet: Sheet, visible: bool) -> str:
-    size = f" · {_size(sheet.resolution)} pixels" if sheet.resolution else ""
+    size = f" · {markup.pixels(sheet.resolution)} pixels" if sheet.resolution else ""
     data = base64.b64encode(sheet.path.read_bytes()).decode()
     return (
         f'<figure class="sheet"{"" if visible else " hidden"}>'
@@ -274,7 +215,7 @@ def _figure(sheet: Sheet, visible: bool) -> str:
 
 def _stages(sheets: Sequence[Sheet]) -> str:
     """A mark for each position of the slider; the first of each resolution is named."""
-    sizes = [_size(sheet.resolution) for sheet in sheets]
+    sizes = [markup.pixels(sheet.resolution) for sheet in sheets]
     new = [bool(size) and (place == 0 or size != sizes[place - 1]) for place, size in enumerate(sizes)]
     return "".join(
         f'<li class="first">{size}</li>' if first else "<li></li>" for size, first in zip(sizes, new, strict=True)
@@ -291,12 +232,50 @@ def _curves_section(run: Run) -> str:
                 save_curves(run.records, path)
             data = base64.b64encode(path.read_bytes()).decode()
     except ImportError:
-        return _section("Curves", _note('Curves need matplotlib: <code>pip install "ganblocks[train]"</code>'))
+        return markup.section(
+            "Curves", markup.note('Curves need matplotlib: <code>pip install "ganblocks[train]"</code>')
+        )
     except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # an odd log must not cost the page
-        reason = f"The curves could not be drawn: {_escape(str(error))}" if run.records else "Nothing is logged yet."
-        return _section("Curves", _note(reason))
+        reason = (
+            f"The curves could not be drawn: {markup.escape(str(error))}" if run.records else "Nothing is logged yet."
+        )
+        return markup.section("Curves", markup.note(reason))
     image = f'<img class="curves" alt="Curves of all logged values" src="data:image/{kind};base64,{data}">'
-    return _section("Curves", _scroll("Curves", image))
+    return markup.section("Curves", markup.scroll("Curves", image))
+
+
+def _scores_section(run: Run) -> str:
+    """The newest scores of :mod:`ganblocks.metrics`, each with the fingerprint that says what it compares with."""
+    measured = [event for event in run.events if event["event"] == "scores" and isinstance(event.get("scores"), list)]
+    scores = [score for score in measured[-1]["scores"] if isinstance(score, dict)] if measured else []
+    if not scores:
+        return ""
+    counted = list(dict.fromkeys(kind for score in scores for kind in _numbers(score, "counts")))
+    rows, settings = [], {}
+    for score in scores:
+        name, spread = str(score.get("name")), finite(score.get("spread"))
+        counts = (finite(_numbers(score, "counts").get(kind)) for kind in counted)
+        rows.append(
+            markup.row(
+                markup.readable(name),
+                markup.shown_value(score.get("value")),
+                "" if spread is None else f"&plusmn; {markup.shown_value(spread)}",
+                *("" if count is None else markup.amount(count) for count in counts),
+                f"<code>{markup.escape(score.get('fingerprint'))}</code>",
+            )
+        )
+        settings[name] = {**_numbers(score, "details"), **_numbers(score, "settings")}
+    head = ["Score", "Value", "Spread", *map(markup.readable, counted), "Fingerprint"]
+    seen = finite(measured[-1].get("images_seen"))
+    when = "" if seen is None else f"Measured after {markup.amount(seen)} images. "
+    note = markup.note(f"{when}Scores compare only with those of the same fingerprint: made in the same way.")
+    table = markup.scroll("Scores", markup.table("wide numbers", head, rows))
+    return markup.section("Scores", f"{note}{table}\n{markup.settings_tree({'settings and details': settings})}")
+
+
+def _numbers(score: Record, name: str) -> Record:
+    found = score.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _measurements_section(run: Run) -> str:
@@ -307,19 +286,21 @@ def _measurements_section(run: Run) -> str:
     def cells(index: int) -> str:
         row = rows[index]
         opening = {key: '<td class="best">' if (key, index) in marked else "<td>" for key in keys}
-        values = (f"{opening[key]}{_value(row[key]) if key in row else ''}</td>" for key in keys)
-        first = _count(row["images_seen"])
-        return f'<tr><th scope="row">{first}</th><td>{_size(row["resolution"])}</td>{"".join(values)}</tr>'
+        values = (f"{opening[key]}{markup.shown_value(row[key]) if key in row else ''}</td>" for key in keys)
+        first = markup.amount(row["images_seen"])
+        return f'<tr><th scope="row">{first}</th><td>{markup.pixels(row["resolution"])}</td>{"".join(values)}</tr>'
 
     if not rows:
-        return _section("Measurements", _note("Nothing was measured yet."))
-    several = len({_size(row["resolution"]) for row in rows}) > 1
+        return markup.section("Measurements", markup.note("Nothing was measured yet."))
+    several = len({markup.pixels(row["resolution"]) for row in rows}) > 1
     note = "The best of each column" + (" and resolution is marked" if several else " is marked")
-    note += ": the highest accuracy, of all else the lowest value."
+    note += ": the highest accuracy, precision, recall, density, coverage and inception score, else the lowest value."
     note += " Values at different resolutions do not compare." if several else ""
     note += f" {len(shown)} of {len(rows):,} rows are shown." if len(shown) < len(rows) else ""
-    table = _table("wide numbers", ["Images seen", "Resolution", *map(_name, keys)], map(cells, shown))
-    return _section("Measurements", _note(note) + _scroll("Measurements", table, tall=len(shown) > 25))
+    table = markup.table("wide numbers", ["Images seen", "Resolution", *map(markup.readable, keys)], map(cells, shown))
+    return markup.section(
+        "Measurements", markup.note(note) + markup.scroll("Measurements", table, tall=len(shown) > 25)
+    )
 
 
 def _losses_section(run: Run) -> str:
@@ -328,35 +309,28 @@ def _losses_section(run: Run) -> str:
         logged = [record for record in run.records if key in record]
         if key not in _NOT_LOSSES:
             recent = [number for record in logged[-_RECENT:] if (number := finite(record[key])) is not None]
-            mean = _value(statistics.fmean(recent)) if recent else "&ndash;"
-            rows.append(_row(_name(key), _value(logged[-1][key]), mean, _count(logged[-1]["images_seen"])))
+            mean = markup.shown_value(statistics.fmean(recent)) if recent else "&ndash;"
+            rows.append(
+                markup.row(
+                    markup.readable(key),
+                    markup.shown_value(logged[-1][key]),
+                    mean,
+                    markup.amount(logged[-1]["images_seen"]),
+                )
+            )
     head = ["Quantity", "Last", f"Mean of last {_RECENT}", "At image"]
-    return _section("Last losses", _scroll("Last losses", _table("wide numbers", head, rows))) if rows else ""
+    return (
+        markup.section("Last losses", markup.scroll("Last losses", markup.table("wide numbers", head, rows)))
+        if rows
+        else ""
+    )
 
 
 def _settings_section(run: Run) -> str:
     if run.config is None:
-        return _section("Configuration", _note("There is no config.json that can be read."))
+        return markup.section("Configuration", markup.note("There is no config.json that can be read."))
     settings = run.config if isinstance(run.config, dict) else {"config": run.config}
-    return _section("Configuration", _settings(settings))
-
-
-def _settings(settings: Mapping[str, Any], depth: int = 1) -> str:
-    """Lists in lists, deep inside JSON; groups at the top stand open, after the single values."""
-    entries, groups = [], []
-    for key, value in settings.items():
-        if isinstance(value, dict) and value and depth < _DEEPEST:
-            inner = {_escape(part) for part in value.values()}
-            told = f"{len(value)} entries" + (f", all {inner.pop()}" if len(inner) == 1 < len(value) else "")
-            summary = f"<summary><b>{_escape(key)}</b> {told}</summary>" if depth == 1 else f"<summary>{told}</summary>"
-            nested = f"{summary}{_settings(value, depth + 1)}</details>"
-            if depth == 1:
-                groups.append(f'<div class="group"><details open>{nested}</div>')
-            else:
-                entries.append(_entry(key, f"<details>{nested}"))
-        else:
-            entries.append(_entry(key, _listed(value)))
-    return _entries(entries + groups)
+    return markup.section("Configuration", markup.settings_tree(settings))
 
 
 def _environment_section(run: Run) -> str:
@@ -364,23 +338,25 @@ def _environment_section(run: Run) -> str:
     starts = [event for event in run.events if event["event"] in ("start", "resume")]
     entries = []
     for key in dict.fromkeys(key for event in reversed(starts) for key in event):
-        told = list(dict.fromkeys(_escape(event[key]) for event in reversed(starts) if key in event))
+        told = list(dict.fromkeys(markup.escape(event[key]) for event in reversed(starts) if key in event))
         if key not in _WHEN:
             before = f" <small>earlier: {', '.join(told[1:])}</small>" if len(told) > 1 else ""
-            entries.append(_entry(key, told[0] + before))
-    return _section("Environment", _entries(entries)) if entries else ""
+            entries.append(markup.entry(key, told[0] + before))
+    return markup.section("Environment", markup.entry_list(entries)) if entries else ""
 
 
 def _history_section(run: Run) -> str:
     rows = []
     for event in run.events:
         when, seen = moment(event), finite(event.get("images_seen"))
-        told = {} if event["event"] in ("start", "resume") else event  # their rest is the environment
-        details = "; ".join(f"{_name(key)}: {_listed(value)}" for key, value in told.items() if key not in _WHEN)
+        told = {} if event["event"] in _ELSEWHERE else event
+        details = "; ".join(
+            f"{markup.readable(key)}: {markup.listed(value)}" for key, value in told.items() if key not in _WHEN
+        )
         cells = (
-            _name(str(event["event"])),
-            "&ndash;" if seen is None else _count(seen),
-            when.strftime("%Y-%m-%d %H:%M:%S %z") if when else _value(event.get("time")),
+            markup.readable(str(event["event"])),
+            "&ndash;" if seen is None else markup.amount(seen),
+            when.strftime("%Y-%m-%d %H:%M:%S %z") if when else markup.shown_value(event.get("time")),
             details,
         )
         opening = '<tr class="alarming">' if _alarming(event) else "<tr>"
@@ -388,7 +364,9 @@ def _history_section(run: Run) -> str:
     if not rows:
         return ""
     half = _MOST_ROWS // 2
-    note = _note(f"The first and the last {half} of {len(rows):,} events are shown.") if len(rows) > 2 * half else ""
+    note = (
+        markup.note(f"The first and the last {half} of {len(rows):,} events are shown.") if len(rows) > 2 * half else ""
+    )
     rows = rows if len(rows) <= 2 * half else rows[:half] + rows[-half:]
-    table = _table("wide history", ["Event", "Images seen", "Time", "Details"], rows)
-    return _section("History", note + _scroll("History", table, tall=len(rows) > 25))
+    table = markup.table("wide history", ["Event", "Images seen", "Time", "Details"], rows)
+    return markup.section("History", note + markup.scroll("History", table, tall=len(rows) > 25))

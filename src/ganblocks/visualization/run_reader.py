@@ -5,7 +5,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ __all__ = [
     "finite",
     "measurements",
     "moment",
+    "read_records",
     "read_run",
     "spread",
 ]
@@ -27,7 +28,13 @@ __all__ = [
 Record = Mapping[str, Any]
 
 _SHEET_NAME = re.compile(r"([0-9]{1,15})(?:_([0-9]{1,6})px)?\.png")
-_MEASURED = re.compile(r"distance|swd|accuracy|(fid|kid)(?![a-z])", re.IGNORECASE)  # but not "confidence"
+_HIGHER_IS_BETTER = r"accuracy|precision|recall|density|coverage|inception_score"
+_BETTER_HIGH = re.compile(_HIGHER_IS_BETTER, re.IGNORECASE)
+_NO_BEST = re.compile(r"memorisation", re.IGNORECASE)  # both ends are bad
+_MEASURED = re.compile(
+    rf"distance|swd|{_HIGHER_IS_BETTER}|ms_ssim|path_length|memorisation|(fid|kid)(?![a-z])",  # not "confidence"
+    re.IGNORECASE,
+)
 _LARGEST_SHEET = 64 * 2**20  # bytes
 
 
@@ -74,7 +81,8 @@ def read_run(root: Path) -> Run:
     Raises:
         OSError: the log is there and may not be read.
     """
-    logged = list(_read_log(root))
+    log = _own_file(root, root / "log.jsonl")
+    logged = [] if log is None else read_records(log)
     events = [record for record in logged if "event" in record]
     config = _read_config(root)
     positions = [position for record in logged if (position := finite(record.get("images_seen"))) is not None]
@@ -89,6 +97,27 @@ def read_run(root: Path) -> Run:
         planned=_planned(config, events),
         seconds=_seconds(root, events),
     )
+
+
+def read_records(path: str | os.PathLike[str]) -> list[Record]:
+    """The JSON objects of a log, one a line; lines that are torn or no object are passed over.
+
+    Args:
+        path: a ``log.jsonl``.
+
+    Raises:
+        OSError: the file is missing or may not be read.
+    """
+    records: list[Record] = []
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):  # torn, or no log
+                continue
+            if isinstance(record, dict):
+                records.append(record)
+    return records
 
 
 def find_sheets(root: Path) -> tuple[list[Sheet], int]:
@@ -115,8 +144,8 @@ def measurements(records: Sequence[Record]) -> tuple[list[str], list[dict[str, A
     """Sort what was measured now and then from what was logged all along.
 
     Returns:
-        Keys of measurements (distances, swd, fid, kid, accuracies); a row of them, with ``images_seen`` and
-        ``resolution``, for each moment; and the keys of the other values.
+        Keys of measurements (distances, swd, fid, kid, accuracies, other metrics); a row of them, with ``images_seen``
+        and ``resolution``, for each moment; and the keys of the other values.
     """
     keys: dict[str, bool] = {}
     rows: dict[float, dict[str, Any]] = {}
@@ -132,13 +161,14 @@ def measurements(records: Sequence[Record]) -> tuple[list[str], list[dict[str, A
 def best_rows(keys: Sequence[str], rows: Sequence[Record]) -> set[tuple[str, int]]:
     """(key, index of the row) of the best value of each key at each resolution, the first one of equals.
 
-    Best is the highest accuracy, and the lowest of all else. Values at different resolutions do not compare.
+    Best is the highest accuracy, precision, recall, density, coverage and inception score, and the lowest of all else;
+    memorisation has no best. Values at different resolutions do not compare.
     """
     best: dict[tuple[str, float | None], tuple[float, int]] = {}
     for index, row in enumerate(rows):
         for key in keys:
-            if (number := finite(row.get(key))) is not None:
-                rank = (-number if "accuracy" in key.lower() else number, index)
+            if not _NO_BEST.search(key) and (number := finite(row.get(key))) is not None:
+                rank = (-number if _BETTER_HIGH.search(key) else number, index)
                 place = (key, finite(row["resolution"]))
                 best[place] = min(best.get(place, rank), rank)
     return {(key, index) for (key, _), (_, index) in best.items()}
@@ -177,20 +207,6 @@ def _own_file(root: Path, path: Path) -> Path | None:
         return real if real.is_file() and real.is_relative_to(root) else None
     except (OSError, RuntimeError):  # nothing there, or links in a circle
         return None
-
-
-def _read_log(root: Path) -> Iterator[Record]:
-    path = _own_file(root, root / "log.jsonl")
-    if path is None:
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):  # torn, or no log
-                continue
-            if isinstance(record, dict):
-                yield record
 
 
 def _read_config(root: Path) -> Any:
