@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
 from ganblocks.training import CheckpointStore, FiniteGuard, Phase, Precision, ProgressiveStep, StepContext, recipes
-from ganblocks.training.guard import _not_finite
+from ganblocks.training.guard import not_finite
 
 
 class Unguarded(FiniteGuard):
@@ -57,7 +57,7 @@ def timed_look(step: ProgressiveStep, device: torch.device) -> float:
     loss = torch.zeros((), device=device)
     started = time.perf_counter()
     for optimizer in (step.discriminator_optimizer, step.generator_optimizer):
-        _not_finite(loss, optimizer)
+        not_finite(loss, optimizer)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganblocks.data.sampler import ResumableSampler, split
+from ganblocks.data.sampler import ITEM, ResumableSampler, random_words, split
 
 
 @given(
@@ -140,3 +140,16 @@ def test_wrong_arguments_are_named() -> None:
             method(-1, 1)
         with pytest.raises(ValueError, match="`count` is -1"):
             method(0, -1)
+
+
+@given(seed=st.integers(0, 2**70), block=st.integers(0, 2**40), count=st.integers(0, 50), more=st.integers(0, 50))
+def test_fewer_random_words_are_the_first_of_more(seed: int, block: int, count: int, more: int) -> None:
+    words = random_words(seed, ITEM, block, count + more)
+    assert (words.dtype, words.shape) == (np.uint64, (count + more,))
+    np.testing.assert_array_equal(random_words(seed, ITEM, block, count), words[:count])
+
+
+def test_every_seed_purpose_and_block_has_random_words_of_its_own() -> None:
+    places = [(seed, purpose, block) for seed in (0, 1) for purpose in range(1, 5) for block in (0, 1)]
+    words = {random_words(*place, 4).tobytes() for place in places}
+    assert len(words) == len(places)

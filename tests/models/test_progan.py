@@ -2,11 +2,13 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from ganblocks.functional import normal_latents, truncated_normal_latents
 from ganblocks.layers import MinibatchStd, WSConv2d, WSConvTranspose2d
 from ganblocks.losses import gradient_penalty
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
@@ -395,9 +397,22 @@ class TestSample:
         generator = Generator(small(4))
         assert not torch.equal(generator.sample(4, seed=0), generator.sample(4, seed=0, truncation=0.7))
 
+    @pytest.mark.parametrize("truncation", [None, 0.7])
+    def test_latents_are_those_of_the_samples(self, truncation: float | None) -> None:
+        generator = Generator(small(4)).double().eval()
+        latents = generator.sample_latents(5, seed=3, truncation=truncation)
+        assert latents.dtype == torch.float64
+        draw = normal_latents if truncation is None else partial(truncated_normal_latents, truncation=truncation)
+        assert torch.equal(latents, draw(5, generator.config.latent_dim, seed=3, dtype=torch.float64))
+        with torch.no_grad():
+            images = generator(latents).clamp(-1, 1)
+        assert torch.equal(generator.sample(5, seed=3, truncation=truncation), images)
+
     def test_count_is_checked(self) -> None:
         with pytest.raises(ValueError, match="`count`"):
             Generator(small(4)).sample(0, seed=0)
+        with pytest.raises(ValueError, match="`count`"):
+            Generator(small(4)).sample_latents(0, seed=0)
 
 
 class TestCalls:

@@ -1,12 +1,16 @@
 """What stands beside the loop: it shows, draws and measures at fixed points, and survives a stop."""
 
+import errno
+import io
 import itertools
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from ganblocks.errors import NonFiniteError
 from ganblocks.training import (
@@ -151,6 +156,30 @@ class TestProgressBar:
         monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
         assert ProgressBar().enabled is terminal
         assert ProgressBar(enabled=not terminal).enabled is not terminal
+
+    @pytest.mark.parametrize("gone", ["at the start", "at the end"])
+    def test_a_terminal_that_is_gone_does_not_stop_the_bars_of_other_threads(
+        self, gone: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Terminal(io.StringIO):
+            gone = False
+
+            def write(self, text: str) -> int:
+                if self.gone:
+                    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+                return super().write(text)
+
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        bar, trainer = ProgressBar(enabled=True), SimpleNamespace(total_images=8, images_seen=0)
+        if gone == "at the end":
+            bar.on_start(trainer)
+        monkeypatch.setattr(Terminal, "gone", True)
+        with pytest.warns(RuntimeWarning, match="the progress bar cannot be written any more: .*Broken pipe"):
+            (bar.on_start if gone == "at the start" else partial(bar.on_end, finished=True))(trainer)
+        other = threading.Thread(target=lambda: tqdm(total=1, file=io.StringIO()).close(), daemon=True)
+        other.start()
+        other.join(timeout=30)
+        assert not other.is_alive()
 
     def test_shows_images_resolution_alpha_and_values(self, capsys: pytest.CaptureFixture[str]) -> None:
         make(None, ProgressBar(enabled=True)).fit()

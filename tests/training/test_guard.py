@@ -15,6 +15,8 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "fused Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, fused=True),
     "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1),
     "fused SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, fused=True),
+    "fused AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, fused=True),
+    "fused Adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=0.1, fused=True),
     "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.1),
 }
 OFF = torch.amp.GradScaler("cpu", enabled=False)
@@ -87,6 +89,27 @@ def test_a_loss_that_is_not_finite_under_finite_gradients_is_seen() -> None:
     assert weight.item() == 1
     with pytest.raises(NonFiniteError, match="step 1"):
         guard.skipped_updates()
+
+
+def test_a_fused_optimizer_that_does_not_read_found_inf_is_not_called_either() -> None:
+    class Own(torch.optim.SGD):
+        """A user's own fused one: it steps whatever ``found_inf`` says."""
+
+        def __init__(self, parameters: Any) -> None:
+            super().__init__(parameters, lr=0.5)
+            self.param_groups[0]["fused"] = True
+
+        def step(self, closure: Any = None) -> None:
+            with torch.no_grad():
+                for parameter in self.param_groups[0]["params"]:
+                    parameter -= 0.5 * parameter.grad
+
+    weight = nn.Parameter(torch.ones(1))
+    guard, optimizer = FiniteGuard(("net",), max_skipped=1), Own([weight])
+    guard.update("net", weight.sum() * torch.nan, optimizer, OFF, call=1)
+    assert (weight.item(), guard.skipped_updates()) == (1.0, 1)
+    guard.update("net", weight.sum(), optimizer, OFF, call=2)
+    assert (weight.item(), guard.skipped_updates()) == (0.5, 1)
 
 
 def test_parameters_without_gradient_are_no_concern() -> None:

@@ -65,3 +65,25 @@ def test_step_carries_the_recipe() -> None:
     assert isinstance(step.generator_optimizer, torch.optim.Adam)
     assert (group["betas"], group["eps"], group["fused"]) == ((0.0, 0.99), 1e-8, True)
     assert recipes.document().build_step(Generator(config), Discriminator(config), latent_dim=4).ema is None
+
+
+def test_a_classifier_sees_its_epochs_with_a_tenth_of_warm_up() -> None:
+    recipe = recipes.small_classifier(epochs=3, batch_size=20)
+    schedule = recipe.schedule(1000)
+    assert (schedule.total_images, schedule.warmup_images, schedule.batch_size) == (3000, 300, 20)
+    assert schedule.phase(300).learning_rate == recipe.learning_rate == 0.003
+    assert recipe.replace(warmup=0.0).schedule(1000).warmup_images == 0
+
+
+def test_the_classifiers_numbers_reach_its_step() -> None:
+    recipe = recipes.small_classifier(betas=(0.8, 0.9), adam_eps=1e-6, label_smoothing=0.1, learning_rate=0.5)
+    step = recipe.build_step(torch.nn.Linear(2, 2))
+    (group,) = step.optimizer.param_groups
+    assert (group["betas"], group["eps"], group["lr"], group["fused"]) == ((0.8, 0.9), 1e-6, 0.5, True)
+    assert step.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize(("field", "value"), [("epochs", 0), ("warmup", 1.0), ("warmup", -0.1)])
+def test_numbers_of_a_classifier_out_of_range_are_named(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{field}`"):
+        recipes.small_classifier(**{field: value})

@@ -1,5 +1,7 @@
 """One run, one process: the second one is told who has the directory, and a dead one holds nothing."""
 
+import errno
+import fcntl
 import json
 import os
 import platform
@@ -8,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import filelock
 import pytest
 
 from ganblocks.errors import CheckpointError, RunMismatchError
@@ -64,12 +65,13 @@ def test_a_damaged_note_about_the_holder_does_not_hide_the_lock(tmp_path: Path, 
 
 
 def test_a_file_system_without_locks_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def acquire(lock: object) -> None:
-        raise NotImplementedError("FileSystem does not appear to support flock")
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
-    with pytest.raises(CheckpointError, match="cannot be locked against a second run: FileSystem"):
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(CheckpointError, match=r"cannot be locked against a second run: .*Function not implemented"):
         RunLock(tmp_path).__enter__()
+    assert not (tmp_path / ".lock.json").exists()
 
 
 def test_settings_are_written_once_and_compared_ever_after(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Schedules: pure functions of the images seen, with the paper's boundaries."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganblocks.training.schedule import ConstantSchedule, ProgressiveSchedule
+from ganblocks.training.schedule import ConstantSchedule, CosineSchedule, ProgressiveSchedule
+from tolerances import named
 
 K = 600_000
 
@@ -115,3 +118,47 @@ def test_constant_schedule() -> None:
     for bad in ((0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0)):
         with pytest.raises(ValueError, match="must be"):
             ConstantSchedule(*bad)
+
+
+def test_cosine_rises_in_a_line_and_falls_to_zero() -> None:
+    schedule = CosineSchedule(1000, 50, 0.8, warmup_images=200)
+    rates = {n: schedule.phase(n).learning_rate for n in (0, 50, 100, 150, 200, 400, 600, 800, 1000, 5000)}
+    root = math.sqrt(0.5)
+    expected = [0.2, 0.4, 0.6, 0.8, 0.8, 0.4 * (1 + root), 0.4, 0.4 * (1 - root), 0.0, 0.0]
+    assert list(rates.values()) == pytest.approx(
+        expected, rel=named("float64_eps")["rtol"], abs=named("float64_eps")["rtol"]
+    )
+    assert schedule.total_images == 1000
+    assert CosineSchedule(10, 5, 0.1).phase(0).learning_rate == 0.1
+
+
+@given(images=st.integers(1, 500), batch_size=st.integers(1, 64), share=st.floats(0, 0.99), data=st.data())
+def test_cosine_never_leaves_its_bounds_and_turns_once(
+    images: int, batch_size: int, share: float, data: st.DataObject
+) -> None:
+    warmup = int(share * images)
+    schedule = CosineSchedule(images, batch_size, 0.3, warmup_images=warmup, resolution=32)
+    rates = [schedule.phase(seen).learning_rate for seen in range(images)]
+    assert min(rates) > 0
+    assert max(rates) <= 0.3
+    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    phase = schedule.phase(data.draw(st.integers(0, 2 * images)))
+    assert (phase.batch_size, phase.resolution, phase.alpha, phase.fading) == (batch_size, 32, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"images": 0}, "total_images"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"warmup_images": 10}, "warmup_images"),
+        ({"warmup_images": -1}, "warmup_images"),
+    ],
+)
+def test_cosine_names_what_is_out_of_range(change: dict[str, float], name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        CosineSchedule(**{"images": 10, "batch_size": 2, "learning_rate": 0.1, **change})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`images_seen`"):
+        CosineSchedule(10, 2, 0.1).phase(-1)

@@ -328,6 +328,73 @@ def test_a_checkpoint_without_a_part_is_refused_when_exact_and_told_when_lenient
         assert make(images, tmp_path, resume="lenient").fit().finished
 
 
+@pytest.mark.parametrize("key", ["images_seen", "steps", "last_start", "step", "callbacks"])
+def test_a_checkpoint_that_lacks_a_part_is_a_typed_error_before_anything_is_loaded(
+    images: MultiResolutionImages, tmp_path: Path, key: str
+) -> None:
+    trainer = make(images, tmp_path, total_images=8)
+    trainer.fit()
+    checkpoint = trainer.checkpoints.latest_valid()
+    state = {name: value for name, value in checkpoint.state.items() if name != key}
+    trainer.checkpoints.save(state, checkpoint.images_seen, checkpoint.metadata)
+    again = make(images, tmp_path)
+    before = weights(again)
+    with pytest.raises(CheckpointError, match=rf"000000000008 lacks '{key}' in its state"):
+        again.fit()
+    assert (again.images_seen, again.steps) == (0, 0)
+    assert equal(weights(again), before)
+
+
+@pytest.mark.parametrize("key", ["calls", "guard", "generator", "discriminator_optimizer", "generator_scaler", "ema"])
+def test_a_step_whose_state_lacks_a_part_is_a_typed_error(
+    images: MultiResolutionImages, tmp_path: Path, key: str
+) -> None:
+    trainer = make(images, tmp_path, total_images=8)
+    trainer.fit()
+    checkpoint = trainer.checkpoints.latest_valid()
+    step = {name: value for name, value in checkpoint.state["step"].items() if name != key}
+    trainer.checkpoints.save({**checkpoint.state, "step": step}, checkpoint.images_seen, checkpoint.metadata)
+    with pytest.raises(CheckpointError, match=rf"000000000008 lacks '{key}' in the state of the step"):
+        make(images, tmp_path).fit()
+
+
+def test_a_callback_whose_state_lacks_a_part_is_a_typed_error(images: MultiResolutionImages, tmp_path: Path) -> None:
+    class Counts(Callback):
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            self.count = state["count"]
+
+    make(images, tmp_path, callbacks=[Callback()], total_images=8).fit()
+    with pytest.raises(CheckpointError, match="lacks 'count' in the state of the callback Counts"):
+        make(images, tmp_path, callbacks=[Counts()]).fit()
+
+
+def test_a_second_fit_of_one_trainer_begins_as_if_there_had_been_none(
+    images: MultiResolutionImages, tmp_path: Path
+) -> None:
+    ended: list[bool] = []
+
+    class Fails(Callback):
+        failing = False
+
+        def on_step(self, trainer: Trainer, previous: int) -> None:
+            if self.failing:
+                raise RuntimeError("power cut")
+
+        def on_end(self, trainer: Trainer, finished: bool) -> None:
+            ended.append(finished)
+
+    callback = Fails()
+    trainer = make(images, tmp_path, callbacks=[callback], total_images=8)
+    assert trainer.fit().finished
+    shutil.rmtree(tmp_path / "checkpoints" / "000000000008")
+    assert trainer.fit().finished
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000000008"]
+    callback.failing, trainer.total_images = True, 16
+    with pytest.raises(RuntimeError, match="power cut"):
+        trainer.fit()
+    assert ended == [True, True, False]
+
+
 def test_other_callbacks_are_refused_before_anything_is_loaded(images: MultiResolutionImages, tmp_path: Path) -> None:
     make(images, tmp_path, callbacks=[Callback()], total_images=8).fit()
     trainer = make(images, tmp_path)

@@ -101,6 +101,27 @@ def test_other_shapes_are_never_passed_over() -> None:
         load_weights(net(width=4), plain_weights(net(width=3)), strict=False)
 
 
+def test_assigned_tensors_become_the_module_s_own_also_on_no_device_at_all() -> None:
+    weights = plain_weights(net(seed=1).double())
+    with torch.device("meta"):
+        target = net()
+    assert load_weights(target, {f"module.{name}": value for name, value in weights.items()}, assign=True) == []
+    assert all(value.data_ptr() == weights[name].data_ptr() for name, value in target.state_dict().items())
+    assert target[0].weight.dtype == torch.float64
+    copied = net()
+    load_weights(copied, weights)
+    assert copied[0].weight.dtype == torch.float32
+    assert copied[0].weight.data_ptr() != weights["0.weight"].data_ptr()
+
+
+def test_what_does_not_fit_is_not_assigned_either() -> None:
+    with torch.device("meta"):
+        target = net(width=4)
+    with pytest.raises(CheckpointError, match=r"0\.weight \(3, 3, 3, 3\) for \(4, 3, 3, 3\)"):
+        load_weights(target, plain_weights(net(width=3)), assign=True)
+    assert all(value.is_meta for value in target.state_dict().values())
+
+
 def test_names_that_would_fall_together_are_refused() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.data.sampler import _raw_words
+from ganblocks.data.sampler import ITEM, random_words
 from ganblocks.errors import DataError, GanblocksError
 
 __all__ = ["as_pair", "kept_generators", "load_batch", "seed_generators"]
-
-_ITEM = 4  # what the random words are for; 1 to 3 are the sampler's
 
 
 def load_batch(
@@ -71,7 +69,7 @@ def seed_generators(seed: int, position: int) -> None:
         seed: An integer, 0 or above.
         position: An integer, 0 or above.
     """
-    words = _raw_words(seed, _ITEM, position, 9)
+    words = random_words(seed, ITEM, position, 9)
     random.seed(int.from_bytes(words[:4].astype("<u8").tobytes(), "little"))
     np.random.seed(words[4:8].astype("<u8").view("<u4").astype(np.uint32))
     torch.default_generator.manual_seed(int(words[8]) >> 1)

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from ganblocks._checks import require
 
-__all__ = ["ResumableSampler", "split"]
+__all__ = ["ITEM", "ResumableSampler", "random_words", "split"]
 
 # What a stream of random words is for; part of its seed, so that no two uses share a stream.
 _ORDER, _MIRROR, _SPLIT = 1, 2, 3
+ITEM = 4  # the random numbers of one item of a data set, see `ganblocks.data.items`
 _BLOCK = 4096  # positions whose mirror bits are drawn together
 
 
@@ -79,7 +80,7 @@ class ResumableSampler:
         first = images_seen // _BLOCK
         last = (images_seen + count - 1) // _BLOCK
         words = np.concatenate(
-            [_raw_words(self.seed, _MIRROR, block, _BLOCK // 64) for block in range(first, last + 1)]
+            [random_words(self.seed, _MIRROR, block, _BLOCK // 64) for block in range(first, last + 1)]
         )
         bits = np.unpackbits(words.astype("<u8").view(np.uint8), bitorder="little").view(np.bool_)
         start = images_seen - first * _BLOCK
@@ -115,15 +116,25 @@ def split(count: int, held_out: int, *, seed: int = 0) -> tuple[NDArray[np.int64
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def _raw_words(seed: int, purpose: int, block: int, count: int) -> NDArray[np.uint64]:
-    """``count`` random 64-bit words, a pure function of the first three arguments."""
+def random_words(seed: int, purpose: int, block: int, count: int) -> NDArray[np.uint64]:
+    """Random words as a pure function of what they are for and where they stand, the same in all versions of NumPy.
+
+    Args:
+        seed: An integer, 0 or above.
+        purpose: What they are for, one of the constants above.
+        block: Which stretch of that stream, 0 or above.
+        count: Words wanted.
+
+    Returns:
+        uint64 [count], uniform over all values. The first n of more words are the n of fewer.
+    """
     sequence = np.random.SeedSequence(seed, spawn_key=(purpose, block))
     return np.random.Philox(sequence).random_raw(count)
 
 
 def _permutation(size: int, seed: int, purpose: int, block: int) -> NDArray[np.int64]:
     """0 to size - 1 in the order of as many random words (``Generator.permutation`` may change between versions)."""
-    return np.argsort(_raw_words(seed, purpose, block, size), kind="stable").astype(np.int64, copy=False)
+    return np.argsort(random_words(seed, purpose, block, size), kind="stable").astype(np.int64, copy=False)
 
 
 def _as_indices(values: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

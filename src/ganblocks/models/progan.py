@@ -99,6 +99,27 @@ class Generator(nn.Module):
         tanh = config.output_activation == "tanh" or (config.output_activation == "tanh_faded" and resolution > 4)
         return torch.tanh(images) if tanh else images
 
+    def sample_latents(self, count: int, *, seed: int, truncation: float | None = None) -> Tensor:
+        """The latents of `sample`, the same for the same seed on every device.
+
+        Args:
+            count: Number of latents N.
+            seed: Of the draw.
+            truncation: Bound of their components; ``None`` for N(0, 1).
+
+        Returns:
+            ``[N, Z]`` with the device and the dtype of the weights.
+
+        Raises:
+            ValueError: If ``count`` is below 1, or ``truncation`` is not positive and finite.
+        """
+        require(count >= 1, "count", count, "at least 1")
+        weight = next(self.parameters())
+        form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
+        if truncation is None:
+            return normal_latents(count, self.config.latent_dim, **form)
+        return truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
+
     @torch.no_grad()
     def sample(
         self,
@@ -126,16 +147,10 @@ class Generator(nn.Module):
         Returns:
             ``[count, C, resolution, resolution]`` in [-1, 1] (clamped), on the device of the weights.
         """
-        require(count >= 1, "count", count, "at least 1")
         require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        weight = next(self.parameters())
-        form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
-        if truncation is None:
-            latents = normal_latents(count, self.config.latent_dim, **form)
-        else:
-            latents = truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
+        latents = self.sample_latents(count, seed=seed, truncation=truncation)
         if labels is None and self.config.num_classes:
-            labels = torch.arange(count, device=weight.device) % self.config.num_classes
+            labels = torch.arange(count, device=latents.device) % self.config.num_classes
         training = self.training
         self.eval()
         try:

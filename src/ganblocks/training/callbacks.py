@@ -22,7 +22,16 @@ from ganblocks.visualization.grid import image_grid, save_image_grid
 if TYPE_CHECKING:
     from ganblocks.training.trainer import Trainer
 
-__all__ = ["Callback", "Measurements", "ProgressBar", "SampleSheets", "Summary", "TensorBoard"]
+__all__ = [
+    "Callback",
+    "Measurements",
+    "ProgressBar",
+    "SampleSheets",
+    "Summary",
+    "TensorBoard",
+    "passed",
+    "print_above_bar",
+]
 
 Draw = Callable[["Trainer"], Tensor]
 """Makes images ``[N, C, H, W]`` in [-1, 1] from the state of a run, always from the same latents."""
@@ -109,6 +118,9 @@ class ProgressBar(Callback):
             if self._bar is not None:
                 self._bar.disable = True  # nothing is written when it is closed or collected either
             self._bar = None
+            # tqdm does not give its lock back when drawing fails, and bars of other threads would wait for it for ever.
+            with contextlib.suppress(AssertionError, RuntimeError):  # not held: it was closing
+                tqdm.get_lock().release()
             warnings.warn(f"the progress bar cannot be written any more: {error}", RuntimeWarning, stacklevel=3)
 
 
@@ -191,7 +203,7 @@ class Measurements(Callback):
                 measured = self.measure(trainer)
             trainer.record(measured)
             if self.show:
-                _print_above_bar(_describe(trainer, measured))
+                print_above_bar(_describe(trainer, measured))
 
 
 class TensorBoard(Callback):
@@ -279,7 +291,7 @@ def _describe(trainer: "Trainer", measured: Mapping[str, float]) -> str:
     return f"{trainer.images_seen:>9,} images{stage}  {values}"
 
 
-def _print_above_bar(text: str) -> None:
+def print_above_bar(text: str) -> None:
     """To standard output; a reader that has gone away does not end the run, the log has the numbers too."""
     with contextlib.suppress(OSError, ValueError):
         tqdm.write(text)

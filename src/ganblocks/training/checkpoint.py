@@ -20,6 +20,7 @@ from typing import Any
 
 from ganblocks._checks import require
 from ganblocks.errors import CheckpointCorruptError, CheckpointError
+from ganblocks.training.checkpoint_directory import list_checkpoints, newest_intact
 from ganblocks.training.checkpoint_format import (
     Checkpoint,
     encode_checkpoint,
@@ -32,7 +33,6 @@ from ganblocks.training.checkpoint_format import (
 
 __all__ = ["Checkpoint", "CheckpointStore"]
 
-_NAME = re.compile(r"[0-9]{12,}")
 _LEFTOVER = re.compile(r"\.(tmp|old)-([0-9]+)-(probe|(?:old-)?[0-9]{12,})")
 
 
@@ -168,13 +168,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: The directory cannot be read.
         """
-        try:
-            return sorted(
-                (path for path in self.directory.iterdir() if _NAME.fullmatch(path.name)),
-                key=lambda path: int(path.name),
-            )
-        except OSError as error:
-            raise CheckpointError(f"the checkpoints in {self.directory} cannot be listed: {error}") from error
+        return list_checkpoints(self.directory)
 
     def latest_valid(self) -> Checkpoint | None:
         """The newest checkpoint that is intact, or None if there is no checkpoint at all.
@@ -185,22 +179,8 @@ class CheckpointStore:
             CheckpointCorruptError: There are checkpoints, and all are damaged; names each and why.
             CheckpointError: The newest was written by a newer ganblocks or is a symbolic link: not for us to skip.
         """
-        damage: list[str] = []
-        for path in reversed(self.list()):
-            try:
-                checkpoint = self.load(path)
-            except CheckpointCorruptError as error:
-                damage.append(str(error))
-                self._damaged.add(path)
-                continue
-            for reason in damage:
-                warnings.warn(f"{reason}; going back to {path}", RuntimeWarning, stacklevel=2)
-            return checkpoint
-        if damage:
-            raise CheckpointCorruptError(
-                f"all {len(damage)} checkpoints in {self.directory} are damaged: {'; '.join(damage)}"
-            )
-        return None
+        there = self.list()
+        return newest_intact(there, damaged=self._damaged) if there else None
 
     def load(self, path: str | os.PathLike[str]) -> Checkpoint:
         """Read one checkpoint and verify every byte of it; see ``read_checkpoint`` for the errors.

@@ -39,6 +39,7 @@ __all__ = [
     "fsync_directory",
     "read_checkpoint",
     "read_manifest",
+    "read_score",
     "verify_hashes",
     "write_files",
 ]

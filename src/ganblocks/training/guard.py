@@ -9,7 +9,7 @@ from torch import Tensor
 from ganblocks._checks import require
 from ganblocks.errors import NonFiniteError
 
-__all__ = ["FiniteGuard"]
+__all__ = ["FiniteGuard", "not_finite"]
 
 
 class FiniteGuard:
@@ -56,10 +56,10 @@ class FiniteGuard:
             scaler.step(optimizer)
             scaler.update()
             return
-        bad = _not_finite(loss.detach(), optimizer)
+        bad = not_finite(loss.detach(), optimizer)
         self._skipped[name] = self._skipped[name] + bad
         self._last[name] = torch.where(bad, torch.full_like(bad, call, dtype=torch.int64), self._last[name])
-        if _is_fused(optimizer):
+        if _decides_itself(optimizer):
             gated: Any = optimizer
             gated.grad_scale, gated.found_inf = None, bad.float()
             try:
@@ -98,12 +98,22 @@ class FiniteGuard:
         self._last = dict(state["last"])
 
 
-def _not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-    """A 0-d bool on the loss's device: whether it, or any gradient, holds NaN or infinity. One pass over memory."""
+def not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Whether a loss, or any gradient that an optimizer would apply, holds NaN or infinity. One pass over memory.
+
+    Args:
+        loss: One number, without history.
+        optimizer: Its parameters' gradients are looked at; those that are ``None`` do not matter.
+
+    Returns:
+        A 0-d bool on the loss's device; the host does not wait for it.
+    """
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norms = [norm.to(loss.device, torch.float32) for norm in torch._foreach_norm(gradients)] if gradients else []
     return torch.stack([loss.float().reshape(()), *norms]).isfinite().all().logical_not()
 
 
-def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
-    return all(group.get("fused") for group in optimizer.param_groups)
+def _decides_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is fused and reads ``found_inf``; one that is fused but does not would apply what is not finite."""
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    return fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))

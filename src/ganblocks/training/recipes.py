@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from ganblocks._checks import require
+from ganblocks.training.classifier_step import ClassifierStep
 from ganblocks.training.ema import ExponentialMovingAverage
 from ganblocks.training.precision import Precision
 from ganblocks.training.progressive_step import ProgressiveStep
-from ganblocks.training.schedule import ProgressiveSchedule
+from ganblocks.training.schedule import CosineSchedule, ProgressiveSchedule
 from ganblocks.training.steps import latent_sampler
 
-__all__ = ["ProGANRecipe", "document", "karras2018"]
+__all__ = ["ClassifierRecipe", "ProGANRecipe", "document", "karras2018", "small_classifier"]
 
 _KARRAS_BATCHES = {4: 128, 8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4}
 _KARRAS_RATES = {**dict.fromkeys((4, 8, 16, 32, 64, 128, 256, 512), 0.001), 1024: 0.0015}
@@ -178,3 +179,66 @@ def document(*, dataset_images: int = 30_000, epochs: int = 30, **overrides: Any
         "sampler": "truncnorm",
     }
     return ProGANRecipe(**{**values, **overrides})
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierRecipe:
+    """How a small classifier is trained. No augmentation; the learning rate rises in a line and falls in a cosine.
+
+    Attributes:
+        epochs: Passes over the data set.
+        batch_size: Images in a batch.
+        learning_rate: The highest.
+        warmup: Share of all images over which the learning rate rises, 0 to below 1.
+        betas: Of Adam.
+        adam_eps: Of Adam.
+        label_smoothing: See `ClassifierStep`.
+    """
+
+    epochs: int = 4
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    warmup: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    adam_eps: float = 1e-8
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(0 <= self.warmup < 1, "warmup", self.warmup, "from 0 to below 1")
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values in the named fields."""
+        return dataclasses.replace(self, **changes)
+
+    def schedule(self, dataset_images: int) -> CosineSchedule:
+        """The schedule for a data set with this many images.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        images = self.epochs * dataset_images
+        return CosineSchedule(images, self.batch_size, self.learning_rate, warmup_images=int(self.warmup * images))
+
+    def build_step(self, classifier: nn.Module, *, precision: Precision | None = None) -> ClassifierStep:
+        """Optimizer and step for a classifier, which must already be on its device.
+
+        Args:
+            classifier: See `ClassifierStep`.
+            precision: ``None`` = float32 on the CPU.
+        """
+        optimizer = torch.optim.Adam(
+            classifier.parameters(), lr=self.learning_rate, betas=self.betas, eps=self.adam_eps, fused=True
+        )
+        return ClassifierStep(
+            classifier, optimizer=optimizer, label_smoothing=self.label_smoothing, precision=precision
+        )
+
+
+def small_classifier(**overrides: Any) -> ClassifierRecipe:
+    """For `ganblocks.models.classifier` on MNIST and its relatives: Adam, four epochs at batch 128, highest rate 0.003.
+
+    Args:
+        **overrides: Fields of `ClassifierRecipe`.
+    """
+    return ClassifierRecipe(**overrides)

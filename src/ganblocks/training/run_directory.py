@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import filelock
 
+from ganblocks._files import written_atomically
 from ganblocks.errors import CheckpointError, RunMismatchError
 
 __all__ = ["RunLock", "claim_run_directory", "new_run_directory", "require_own_run_directory"]
@@ -26,7 +27,7 @@ class RunLock:
     """
 
     def __init__(self, run_dir: Path) -> None:
-        self._lock = filelock.FileLock(run_dir / ".lock", timeout=0)
+        self._lock = filelock.FileLock(run_dir / ".lock", timeout=0, fallback_to_soft=False)
         self._owner = run_dir / ".lock.json"
 
     def __enter__(self) -> Self:
@@ -43,7 +44,7 @@ class RunLock:
                 f"{self._owner.parent} is in use by another run{self._describe_owner()}. Wait for it, stop it, or "
                 "choose another directory"
             ) from None
-        except (OSError, NotImplementedError) as error:
+        except OSError as error:
             raise CheckpointError(f"{self._owner.parent} cannot be locked against a second run: {error}") from error
         owner = {"pid": os.getpid(), "host": platform.node()}
         try:
@@ -107,12 +108,10 @@ def claim_run_directory(run_dir: Path, settings: Mapping[str, Any]) -> None:
     if path.exists():
         return
     try:
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(_as_json(settings) + "\n")
+        with written_atomically(path, sole_writer=True) as file:
+            file.write((_as_json(settings) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error
 

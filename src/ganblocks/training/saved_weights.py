@@ -1,8 +1,4 @@
-"""Weights for those who do not train: out of a run's checkpoints or a foreign file, into a plain file.
-
-`CheckpointStore` is for the run that owns the directory; it makes the folder, tries to write to it and clears what a
-crash has left. These functions only read it, also while a run uses it.
-"""
+"""Weights for those who do not train: out of a run's checkpoint or a foreign file, into a plain file."""
 
 import json
 import os
@@ -17,71 +13,20 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.errors import CheckpointCorruptError, CheckpointError, SecurityError
-from ganblocks.training.checkpoint_format import Checkpoint, read_checkpoint
-from ganblocks.visualization.grid import written_atomically
+from ganblocks._files import written_atomically
+from ganblocks.errors import CheckpointError, SecurityError
+from ganblocks.training.checkpoint_format import Checkpoint
 
 __all__ = [
     "PARTS",
     "Part",
-    "find_checkpoints",
     "read_foreign_weights",
-    "read_newest_checkpoint",
     "weights_of",
     "write_weights",
 ]
 
 Part = Literal["ema", "generator", "discriminator"]
 PARTS: tuple[Part, ...] = ("ema", "generator", "discriminator")
-
-_NAME = re.compile(r"[0-9]{12,}")
-
-
-def find_checkpoints(path: str | os.PathLike[str]) -> list[Path]:
-    """The checkpoints of a run, oldest first, whether valid or not.
-
-    Args:
-        path: A run directory, the folder of its checkpoints, or one checkpoint.
-
-    Returns:
-        Their directories, at least one.
-
-    Raises:
-        CheckpointError: There is none, or the path is no directory.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is no directory" if os.path.lexists(path) else f"{path} does not exist")
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    found = [entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)]
-    if found:
-        return sorted(found, key=lambda entry: int(entry.name))
-    if _NAME.fullmatch(path.name) or os.path.lexists(path / "manifest.json"):
-        return [path]
-    raise CheckpointError(f"{path} holds no checkpoint")
-
-
-def read_newest_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """The newest checkpoint that is intact. A damaged one that is newer gives a ``RuntimeWarning``.
-
-    Args:
-        path: As for `find_checkpoints`.
-
-    Raises:
-        CheckpointCorruptError: All are damaged; names each and why.
-        CheckpointError: There is none, or the newest is a symbolic link or was written by a newer ganblocks.
-    """
-    damage: list[str] = []
-    for candidate in reversed(find_checkpoints(path)):
-        try:
-            checkpoint = read_checkpoint(candidate)
-        except CheckpointCorruptError as error:
-            damage.append(str(error))
-            continue
-        for reason in damage:
-            warnings.warn(f"{reason}; going back to {candidate}", RuntimeWarning, stacklevel=2)
-        return checkpoint
-    raise CheckpointCorruptError(f"all {len(damage)} checkpoints of {path} are damaged: {'; '.join(damage)}")
 
 
 def weights_of(checkpoint: Checkpoint, part: Part | None = None) -> tuple[Part, dict[str, Tensor]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ganblocks._checks import require
 
-__all__ = ["ConstantSchedule", "Phase", "ProgressiveSchedule", "Schedule"]
+__all__ = ["ConstantSchedule", "CosineSchedule", "Phase", "ProgressiveSchedule", "Schedule"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,55 @@ class ConstantSchedule(Schedule):
     def phase(self, images_seen: int) -> Phase:
         """The one phase there is."""
         return Phase(self.batch_size, self.learning_rate, resolution=self.resolution, stage_images=images_seen)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """One batch size, and a learning rate that rises in a line and then falls in half a cosine to 0 at the end.
+
+    Loshchilov and Hutter 2017 (SGDR), equation 5, one period and no restart; the rise is that of Goyal et al. 2017,
+    section 2.2.
+
+    Attributes:
+        images: Images after which training ends, at least 1.
+        batch_size: Real images in a batch.
+        learning_rate: The highest, of all optimizers, at the end of the rise.
+        warmup_images: Images of the rise, which begins one batch above 0; 0 = none.
+        resolution: Side of the images where the data comes in several; ``None`` = as it is.
+    """
+
+    images: int
+    batch_size: int
+    learning_rate: float
+    warmup_images: int = 0
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.images >= 1, "total_images", self.images, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        shorter = 0 <= self.warmup_images < self.images
+        require(shorter, "warmup_images", self.warmup_images, f"from 0 to below all {self.images} images")
+
+    @property
+    def total_images(self) -> int:
+        """Images after which training ends."""
+        return self.images
+
+    def phase(self, images_seen: int) -> Phase:
+        """What holds for the batch that starts after ``images_seen`` images; beyond the end, the learning rate is 0.
+
+        Raises:
+            ValueError: If ``images_seen`` is negative.
+        """
+        require(images_seen >= 0, "images_seen", images_seen, "0 or more")
+        if images_seen < self.warmup_images:
+            share = min(1.0, (images_seen + self.batch_size) / self.warmup_images)
+        else:
+            fall = min(1.0, (images_seen - self.warmup_images) / (self.images - self.warmup_images))
+            share = (1 + math.cos(math.pi * fall)) / 2
+        rate = share * self.learning_rate
+        return Phase(self.batch_size, rate, resolution=self.resolution, stage_images=images_seen)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,16 +157,18 @@ class Trainer:
             NonFiniteError: If a logged value is NaN or infinite, or an update was left out for that reason; the
                 checkpoint before it stays.
             RunMismatchError: If the checkpoint was computed in another way and ``resume`` is ``"exact"``.
-            CheckpointError: If another process trains in the directory, no checkpoint of it is intact, the disk is
-                too full to begin, or saving failed too often.
+            CheckpointError: If another process trains in the directory, no checkpoint of it is intact or the newest
+                lacks a part, the disk is too full to begin, or saving failed too often.
         """
         started = time.monotonic()
+        self._finished, self._saved_at = False, -1
         with contextlib.ExitStack() as endings:
             if self.run_dir is not None:
                 endings.enter_context(RunLock(self.run_dir))
             self._stop = endings.enter_context(GracefulStop())
             endings.enter_context(deterministic_algorithms(self.deterministic))
-            endings.callback(getattr(self.batches, "close", _nothing))  # worker processes
+            if hasattr(self.batches, "close"):  # worker processes
+                endings.callback(self.batches.close)
             self._begin()
             for callback in self.callbacks:
                 callback.on_start(self)
@@ -210,7 +212,8 @@ class Trainer:
             NonFiniteError: If a value is NaN or infinite, or more updates were left out than the step allows.
         """
         names = list(values)
-        numbers = torch.stack([torch.as_tensor(values[name]).detach().double().cpu() for name in names]).tolist()
+        exact = [torch.as_tensor(values[name], dtype=torch.float64).detach().cpu() for name in names]
+        numbers = torch.stack(exact).tolist()
         record: dict[str, Any] = {
             "images_seen": self.images_seen,
             "step": self.steps,
@@ -342,8 +345,10 @@ class Trainer:
     def _take_over(self, checkpoint: Checkpoint) -> list[str]:
         """Restore everything; returns how the bits may differ from those of a run without interruption."""
         state = checkpoint.state
-        self.images_seen, self.steps = int(state["images_seen"]), int(state["steps"])
-        self._last_start = int(state["last_start"])
+        with _complete(checkpoint, "its state"):
+            images_seen, steps, last_start = (int(state[key]) for key in ("images_seen", "steps", "last_start"))
+            of_step, of_callbacks = state["step"], state["callbacks"]
+        self.images_seen, self.steps, self._last_start = images_seen, steps, last_start
         self.phase = self.schedule.phase(self._last_start)
         differences = environment_differences(state.get("environment"), self._environment())
         if "random" not in state:
@@ -354,16 +359,18 @@ class Trainer:
                 + "".join(f"  {difference}\n" for difference in differences)
                 + 'Set these back, or accept it with resume="lenient" (--resume lenient)'
             )
-        if len(state["callbacks"]) != len(self.callbacks):
+        if len(of_callbacks) != len(self.callbacks):
             raise RunMismatchError(
-                f"{checkpoint.path} was saved with {len(state['callbacks'])} callbacks, but there are "
+                f"{checkpoint.path} was saved with {len(of_callbacks)} callbacks, but there are "
                 f"{len(self.callbacks)} now: give the same ones in the same order"
             )
         for difference in differences:
             warnings.warn(f"the resumed run may differ in the last bits: {difference}", RuntimeWarning, stacklevel=2)
-        self.step.load_state_dict(state["step"])
-        for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(saved)
+        with _complete(checkpoint, "the state of the step"):
+            self.step.load_state_dict(of_step)
+        for callback, saved in zip(self.callbacks, of_callbacks, strict=True):
+            with _complete(checkpoint, f"the state of the callback {type(callback).__name__}"):
+                callback.load_state_dict(saved)
         if "random" in state:
             restore_random_state(state["random"])
         self._saved_at = self.images_seen
@@ -376,8 +383,15 @@ class Trainer:
         return tensor_bytes(self.step.state_dict()) * (3 if fresh else 1)
 
 
-def _nothing() -> None:
-    """What data without processes needs at the end."""
+@contextlib.contextmanager
+def _complete(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """A key that is looked for in vain becomes a CheckpointError that names it."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(
+            f"{checkpoint.path} lacks {error} in {what}: it is not of this kind of run, or of another ganblocks"
+        ) from error
 
 
 def _device_of(step: Step) -> str | None:

@@ -35,13 +35,17 @@ def plain_weights(module: nn.Module) -> dict[str, Any]:
     return plain
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Any], *, strict: bool = True) -> list[str]:
+def load_weights(
+    module: nn.Module, weights: Mapping[str, Any], *, strict: bool = True, assign: bool = False
+) -> list[str]:
     """Load weights into a module, whatever wrappers there are around it or were around the one that saved them.
 
     Args:
         module: The target.
         weights: A state dict.
         strict: Whether names must agree; where not, those on both sides are loaded. Shapes must agree in any case.
+        assign: Whether the module takes the given tensors as its own, with their dtype and device, instead of copying
+            their values. A module on the meta device needs it.
 
     Returns:
         Names that exist on one side only, sorted; empty if ``strict``.
@@ -65,7 +69,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any], *, strict: bool 
     found = [f"{what}: {_listed(names)}" for what, names in faults if names]
     if found:
         raise CheckpointError(f"the weights do not fit this {type(module).__name__}; " + "; ".join(found))
-    module.load_state_dict({wanted[name]: value for name, value in given.items() if name in wanted}, strict=strict)
+    fitting = {wanted[name]: value for name, value in given.items() if name in wanted}
+    module.load_state_dict(fitting, strict=strict, assign=assign)
     return sorted({*missing, *unexpected})
 
 
