@@ -35,7 +35,12 @@ def test_the_base_is_an_exception_and_nothing_more_special() -> None:
 
 def test_the_public_names_are_the_tree() -> None:
     defined = {name for name, value in vars(errors).items() if inspect.isclass(value)}
-    assert set(errors.__all__) == defined == {"GanblocksError", *PARENTS}
+    assert set(errors.__all__) == defined == {"GanblocksError", *PARENTS, "SmallSampleWarning"}
+
+
+def test_the_warning_is_outside_the_tree_and_can_be_silenced_with_all_of_its_kind() -> None:
+    assert errors.SmallSampleWarning.__bases__ == (UserWarning,)
+    assert errors.SmallSampleWarning.__doc__ != UserWarning.__doc__
 
 
 @pytest.mark.parametrize("name", sorted({"GanblocksError", *PARENTS}))

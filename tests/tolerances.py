@@ -31,6 +31,7 @@ NAMED: dict[str, tuple[float, float]] = {
     "std_of_20000": (2e-2, 0.0),  # a standard deviation from 20,000 samples: 4 standard errors of 1/sqrt(2 n)
     "swd_scale": (1e-2, 0.0),  # K21 of the known answers: 30,000 samples, 16 directions
     "swd_invariance": (0.0, 1e-4),  # K22 of the known answers: float32 pyramids of images with another contrast
+    "sharded": (1e-12, 1e-12),  # K32 of the known answers: the same float64 sums, in another order
     "swd_same_patch": (0.0, 1e-9),  # correlation of a float64 patch with its standardised copy
     "conv_bfloat16_cosine": (0.0, 0.03),  # distance of a cosine to 1; three chained bfloat16 kernels give 1e-4 to 1e-3
     "conv_bfloat16": (4e-2, 0.0),  # norm of the error over the norm: a handful of roundings of 2**-8
@@ -39,6 +40,23 @@ NAMED: dict[str, tuple[float, float]] = {
     "resample_extreme": (1e-10, 1e-12),  # float64 rounding, after scaling by 1e300 and back
     "one_level": (0.0, 1.0),  # 8-bit levels, where a conversion between colour spaces may round either way
     "drawn_area": (5e-3, 2e-3),  # area, centre or distance of an antialiased figure, in half pictures of 256 pixels
+    "frechet_K1": (1e-9, 0.0),  # K1 of the known answers
+    "frechet_closed_form": (1e-12, 0.0),  # K2 to K4 of the known answers, float64
+    "frechet_singular": (0.0, 1e-5),  # K5, K6: roots of eigenvalues that are rounding of zeros
+    "frechet_self": (0.0, 1e-9),  # K9 of the known answers: traces of 10 to 100 that cancel
+    "frechet_bias": (5e-2, 0.0),  # K7 of the known answers: 20 draws of d = 32, or 200 of d = 6
+    "torchmetrics_K29": (1e-5, 0.0),  # K29 of the known answers: kernel distance and inception score
+    "torch_fidelity_K30": (1e-9, 0.0),  # K30 of the known answers: float64 on both sides, sums in other orders
+    "resize_K28": (0.0, 4e-3),  # K28 of the known answers, 0 to 255: places in float32 against Pillow's float64
+    "inception_K27": (1e-4, 1e-4),  # K27 of the known answers, features of order 1
+    "four decimals": (0.0, 5e-5),  # a published number of four decimals
+    "ms_ssim_borders": (2e-2, 0.0),  # torchmetrics takes the coarsest scale over mirrored borders, ours leaves them out
+    "float32_exponents": (2e-8, 0.0),  # torchmetrics holds the five weights in float32
+    "ms_ssim_spread": (5e-2, 0.0),  # a standard deviation from 4,000 pairs: 4 standard errors of 1/sqrt(2 n)
+    "rank_ties": (5e-2, 0.0),  # ties among the copies shrink the variance of a rank statistic by their share cubed
+    "steps_float32": (1e-3, 0.0),  # squared differences over steps of 1e-4, each end rounded to float32: 6e-4 a pixel
+    "three_digits": (0.0, 5e-4),  # a published proportion with three digits
+    "mse_bf16": (1e-2, 0.0),  # a mean of squares of probabilities rounded to bfloat16
 }
 
 

@@ -2,7 +2,8 @@
 
 A wrong argument raises ``ValueError`` or ``TypeError`` with its name, its value and what was expected.
 Everything that goes wrong outside the call itself (a file, a disk, a run, a number that is no number) is one of the
-errors below, so ``except GanblocksError`` catches them all and nothing else.
+errors below, so ``except GanblocksError`` catches them all and nothing else. The one warning at the end is no error:
+the number it comes with is right, but says less than it seems to.
 """
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "NonFiniteError",
     "RunMismatchError",
     "SecurityError",
+    "SmallSampleWarning",
     "WorkerDiedError",
 ]
 
@@ -77,3 +79,7 @@ class DistributedError(GanblocksError):
 
 class SecurityError(GanblocksError):
     """Input that tries to do what input must not do."""
+
+
+class SmallSampleWarning(UserWarning):
+    """A metric was computed from so few samples that its bias may exceed what it measures."""

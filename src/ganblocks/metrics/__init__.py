@@ -1,5 +1,33 @@
-"""Distances between sets of images. The maths is ours; lower is better where the name says distance."""
+"""Distances between sets of images, and what else tells how good they are. The maths is ours.
 
+Real first, generated second; lower is better where the name says distance. Every `Score` knows how it was made and
+refuses to be compared with one that was made in another way.
+"""
+
+from ganblocks.metrics.classification import ClassificationReport, classification_report
+from ganblocks.metrics.evaluation import METRICS, Evaluation, evaluate
+from ganblocks.metrics.extractors import (
+    classifier_extractor,
+    inception_extractor,
+    random_extractor,
+    torchvision_extractor,
+)
+from ganblocks.metrics.features import FeatureExtractor, Features, InputSpec
+from ganblocks.metrics.frechet import (
+    expected_bias,
+    frechet_distance,
+    frechet_distance_from_features,
+    frechet_distance_from_moments,
+)
+from ganblocks.metrics.inception_score import inception_score
+from ganblocks.metrics.kid import kernel_distance, kernel_distance_u_statistic, squared_mmd
+from ganblocks.metrics.ms_ssim import ms_ssim, ms_ssim_diversity, ssim
+from ganblocks.metrics.nearest import memorisation, nearest_neighbors
+from ganblocks.metrics.path_length import perceptual_path_length
+from ganblocks.metrics.prdc import prdc
+from ganblocks.metrics.score import Score
+from ganblocks.metrics.sharding import gather_rows
+from ganblocks.metrics.statistics import RunningStatistics, Statistics
 from ganblocks.metrics.swd import (
     laplacian_pyramid,
     patch_descriptors,
@@ -8,4 +36,41 @@ from ganblocks.metrics.swd import (
     sliced_wasserstein_distance,
 )
 
-__all__ = ["laplacian_pyramid", "patch_descriptors", "progan_swd", "reconstruct", "sliced_wasserstein_distance"]
+__all__ = [
+    "METRICS",
+    "ClassificationReport",
+    "Evaluation",
+    "FeatureExtractor",
+    "Features",
+    "InputSpec",
+    "RunningStatistics",
+    "Score",
+    "Statistics",
+    "classification_report",
+    "classifier_extractor",
+    "evaluate",
+    "expected_bias",
+    "frechet_distance",
+    "frechet_distance_from_features",
+    "frechet_distance_from_moments",
+    "gather_rows",
+    "inception_extractor",
+    "inception_score",
+    "kernel_distance",
+    "kernel_distance_u_statistic",
+    "laplacian_pyramid",
+    "memorisation",
+    "ms_ssim",
+    "ms_ssim_diversity",
+    "nearest_neighbors",
+    "patch_descriptors",
+    "perceptual_path_length",
+    "prdc",
+    "progan_swd",
+    "random_extractor",
+    "reconstruct",
+    "sliced_wasserstein_distance",
+    "squared_mmd",
+    "ssim",
+    "torchvision_extractor",
+]

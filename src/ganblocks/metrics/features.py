@@ -1,0 +1,392 @@
+"""From images to feature vectors: one network, one exact way into it, and a fingerprint that names both.
+
+Two Frechet distances compare only if the features were made in one way: network, weights, size, filter and value
+range. `InputSpec` says how bytes become the network's input, and `FeatureExtractor` runs the network under the same
+conditions every time: evaluation mode, float32, no autocast, no TF32.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from ganblocks._checks import require, require_rank
+from ganblocks.functional.image_range import to_uint8
+from ganblocks.metrics.resize import RESIZE_MODES, ResizeMode, resize_images
+from ganblocks.metrics.rows import require_finite
+from ganblocks.metrics.statistics import RunningStatistics
+
+__all__ = ["Extracted", "FeatureExtractor", "Features", "InputSpec"]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_HALF_A_LEVEL = 1 / 255  # in [-1, 1]: what lies this far outside still rounds to byte 0 or 255
+
+
+class Features(NamedTuple):
+    """What a network makes of a batch of images: ``features`` [N, D] and ``logits`` [N, K] or None, in float32."""
+
+    features: Tensor
+    logits: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """How images as bytes become the input of a feature network.
+
+    In this order: colour to grey where the network sees grey, resize, clip to 0..255 (bicubic overshoots; nothing is
+    rounded), grey to colour, ``value_range``, ``mean`` and ``std``.
+
+    Args:
+        size: Side of a square, which becomes (side, side), or (height, width), in pixels; ``None`` = as they come.
+        resize: Filter of `resize_images`.
+        antialias: Of that filter; always False for ``"bilinear_tf1"``, which has none.
+        image_channels: 1 or 3, of the network's input. Grey images are repeated; of colour images, grey is the luma
+            0.299 R + 0.587 G + 0.114 B of ITU-R BT.601, not rounded.
+        value_range: What byte 0 and byte 255 become.
+        mean: Subtracted afterwards, one value a channel; ``None`` = nothing is, and ``std`` must be None too.
+        std: Then divides, one value a channel.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    size: int | tuple[int, int] | None = None
+    resize: ResizeMode = "bicubic"
+    antialias: bool = True
+    image_channels: int = 3
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.resize in RESIZE_MODES, "resize", self.resize, f"one of {', '.join(RESIZE_MODES)}")
+        require(self.image_channels in (1, 3), "image_channels", self.image_channels, "1 or 3")
+        if self.size is not None:
+            size = tuple(self.size) if isinstance(self.size, tuple | list) else (self.size, self.size)
+            whole = len(size) == 2 and all(isinstance(side, int) and side >= 1 for side in size)
+            require(whole, "size", self.size, "None, or one or two whole numbers of at least 1")
+            object.__setattr__(self, "size", size)
+        object.__setattr__(self, "antialias", bool(self.antialias) and self.resize != "bilinear_tf1")
+        for name, length in (("value_range", 2), ("mean", self.image_channels), ("std", self.image_channels)):
+            values = getattr(self, name)
+            if values is not None or name == "value_range":
+                right = len(values) == length and all(math.isfinite(value) for value in values)
+                require(right, name, values, f"{length} finite values")
+                object.__setattr__(self, name, tuple(float(value) for value in values))
+        require(self.value_range[0] != self.value_range[1], "value_range", self.value_range, "two different values")
+        require((self.mean is None) == (self.std is None), "std", self.std, "given together with `mean`, or not at all")
+        require(self.std is None or min(self.std) > 0, "std", self.std, "positive")
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Turn bytes into the network's input.
+
+        Args:
+            images: uint8 [N, C, H, W] with C 1 or 3.
+
+        Returns:
+            float32 [N, image_channels, height, width], contiguous, on the device of ``images``.
+
+        Raises:
+            TypeError: Not uint8.
+            ValueError: A wrong shape.
+        """
+        require_rank(images, "images", 4, 4)
+        require(images.dtype == torch.uint8, "images.dtype", images.dtype, "torch.uint8", TypeError)
+        require(images.shape[1] in (1, 3), "images.shape", tuple(images.shape), "of 1 or 3 channels (dimension 1)")
+        values = images.float()
+        if images.shape[1] > self.image_channels:
+            values = _LUMA[0] * values[:, :1] + _LUMA[1] * values[:, 1:2] + _LUMA[2] * values[:, 2:]
+        if self.size is not None:
+            values = resize_images(values, self.size, mode=self.resize, antialias=self.antialias).clamp(0, 255)
+        values = values.expand(-1, self.image_channels, -1, -1)
+        low, high = self.value_range
+        values = values / (255 / (high - low)) + low
+        if self.mean is not None and self.std is not None:
+            values = (values - values.new_tensor(self.mean).view(-1, 1, 1)) / values.new_tensor(self.std).view(-1, 1, 1)
+        return values.contiguous()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain Python values."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """All fields as one line of JSON, keys sorted: equal texts for equal specs."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The spec with these fields; missing ones take their default.
+
+        Raises:
+            ValueError: A name is not a field, or a value is out of range.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - names)
+        require(not unknown, "values", unknown, f"fields of {cls.__name__}: {', '.join(sorted(names))}")
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The spec that `to_json` wrote.
+
+        Raises:
+            TypeError: The text is JSON, but no object.
+            ValueError: The text is no JSON, or as in `from_dict`.
+        """
+        values = json.loads(text)
+        require(isinstance(values, dict), "text", text[:60], "a JSON object", TypeError)
+        return cls.from_dict(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Extracted:
+    """What `FeatureExtractor.extract` kept of a set of images; None is what was not asked for.
+
+    Attributes:
+        count: Images.
+        statistics: Moments of the features, with the extractor's fingerprint.
+        rows: Features [count, D], float32 on the CPU.
+        logits: [count, K], float32 on the CPU.
+    """
+
+    count: int
+    statistics: RunningStatistics | None = None
+    rows: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class FeatureExtractor:
+    """A feature network with its way in, called with images.
+
+    Args:
+        network: Takes what ``spec`` prepares and returns features [N, D], alone or as a pair (features, logits [N, K]).
+            It is used in evaluation mode, and every submodule gets its own mode back afterwards. It is not copied: if
+            its weights change later, so do the features.
+        spec: How bytes become its input.
+        name: In the fingerprint, for what the weights do not tell: architecture and layer.
+        device: Where the network is moved to (itself, as by ``network.to``); ``None`` = it stays where its parameters
+            are, on the CPU if it has none.
+        dimension: D, if known; ``None`` = found at the first call.
+
+    Raises:
+        TypeError: A parameter or buffer is in half precision: features in it are too coarse to compare.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: InputSpec,
+        *,
+        name: str,
+        device: torch.device | str | None = None,
+        dimension: int | None = None,
+    ) -> None:
+        for key, tensor in [*network.named_parameters(), *network.named_buffers()]:
+            half = tensor.is_floating_point() and tensor.dtype.itemsize < 4
+            require(
+                not half, f"network.{key}", tensor.dtype, "float32: use a copy of the network, `.float()`", TypeError
+            )
+        tensors = [*network.parameters(), *network.buffers()]
+        there = tensors[0].device if tensors else torch.device("cpu")
+        self.device = there if device is None else torch.device(device)
+        self.network = network if device is None else network.to(self.device)
+        self.spec = spec
+        self.name = name
+        self._dimension = dimension
+        self._fingerprint: str | None = None
+
+    @property
+    def dimension(self) -> int | None:
+        """Values of a feature vector; None before the first call, unless it was given."""
+        return self._dimension
+
+    @property
+    def fingerprint(self) -> str:
+        """``<name> weights <16 hexadecimal digits> input <spec>``: equal if features may be compared.
+
+        The digits begin the SHA-256 over the names, dtypes, shapes and bytes in the network's state dict; they do not
+        depend on process, device or memory format. They are computed once, at the first use, and not again: make a new
+        extractor when the weights have changed.
+
+        Raises:
+            TypeError: The state dict holds something that is not a tensor.
+        """
+        if self._fingerprint is None:
+            digits = _hash_of(self.network.state_dict())[:16]
+            self._fingerprint = f"{self.name} weights {digits} input {self.spec.to_json()}"
+        return self._fingerprint
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        """Features of a batch.
+
+        Args:
+            images: [N, C, H, W] with C 1 or 3 and N at least 1, on any device: uint8, taken as is, or floating-point in
+                [-1, 1], rounded to bytes first, as if saved without loss. What lies outside by more than half a level
+                is refused; ``images.clamp(-1, 1)`` is what saving to a file would do.
+
+        Returns:
+            float32, on the extractor's device.
+
+        Raises:
+            TypeError: Another dtype.
+            ValueError: A wrong shape, values outside [-1, 1], or a network that does not return [N, D].
+            MetricError: A value of the images, the features or the logits is NaN or infinite.
+        """
+        pixels = _as_bytes(images).to(self.device)
+        with _evaluation_mode(self.network), _full_float32(self.device):
+            result = self.network(self.spec.prepare(pixels))
+        features, logits = self._checked(result, len(images))
+        require_finite(features, f"features of {self.name}")
+        if logits is not None:
+            require_finite(logits, f"logits of {self.name}")
+        if self._dimension is None:
+            self._dimension = features.shape[1]
+        if self._dimension != features.shape[1]:
+            raise ValueError(
+                f"the network {self.name} returned {features.shape[1]} values a feature, not {self._dimension}: "
+                "set the `size` of its InputSpec, or pool over the whole image"
+            )
+        return Features(features, logits)
+
+    def extract(
+        self,
+        batches: Iterable[Tensor],
+        *,
+        statistics: bool = True,
+        rows: bool = False,
+        logits: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Extracted:
+        """Read a set of images once and keep what is asked for; only rows and logits need memory that grows.
+
+        Args:
+            batches: Of images, as for a call; or one such batch. Empty batches are passed over.
+            statistics: Keep the moments of the features.
+            rows: Keep the features, 4 D bytes an image.
+            logits: Keep the logits.
+            progress: Called after each batch with the images read so far.
+
+        Raises:
+            TypeError: As for a call.
+            ValueError: As for a call; or no image, or logits from a network that gives none.
+            MetricError: As for a call.
+        """
+        moments: RunningStatistics | None = None
+        kept_rows: list[Tensor] = []
+        kept_logits: list[Tensor] = []
+        count = 0
+        for batch in [batches] if isinstance(batches, Tensor) else batches:
+            require_rank(batch, "batches", 4, 4)
+            if len(batch) == 0:
+                continue
+            found = self(batch)
+            if statistics:
+                if moments is None:
+                    moments = RunningStatistics(found.features.shape[1], fingerprint=self.fingerprint)
+                moments.update(found.features.cpu())
+            if rows:
+                kept_rows.append(found.features.cpu())
+            if logits:
+                if found.logits is None:
+                    raise ValueError(f"`logits` is True, but the network {self.name} returns features alone")
+                kept_logits.append(found.logits.cpu())
+            count += len(batch)
+            if progress is not None:
+                progress(count)
+        require(count > 0, "batches", count, "images, at least one")
+        return Extracted(
+            count=count,
+            statistics=moments,
+            rows=torch.cat(kept_rows) if rows else None,
+            logits=torch.cat(kept_logits) if logits else None,
+        )
+
+    def __repr__(self) -> str:
+        return f"FeatureExtractor({self.name!r}, {self.spec}, device={str(self.device)!r}, dimension={self._dimension})"
+
+    def _checked(self, result: Any, count: int) -> Features:
+        """The network's answer as float32 matrices of ``count`` rows."""
+        parts: list[Any] = list(result) if isinstance(result, tuple) else [result, None]
+        if len(parts) != 2 or not _is_rows(parts[0], count) or not (parts[1] is None or _is_rows(parts[1], count)):
+            shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+            raise ValueError(
+                f"the network {self.name} returned {shapes} for {count} images, but must return features [N, D], alone "
+                "or as a pair (features, logits [N, K]): end it with pooling and flatten(1), or wrap it in a module "
+                "that picks these"
+            )
+        features, logits = parts
+        return Features(features.float(), None if logits is None else logits.float())
+
+
+def _is_rows(part: Any, count: int) -> bool:
+    """Whether this is a matrix of ``count`` rows of real floating-point numbers."""
+    if not isinstance(part, Tensor) or not part.is_floating_point():
+        return False
+    return part.dim() == 2 and len(part) == count and part.shape[1] >= 1
+
+
+def _as_bytes(images: Tensor) -> Tensor:
+    """Check a batch of images and round floats to bytes."""
+    require_rank(images, "images", 4, 4)
+    require(images.numel() > 0, "images.shape", tuple(images.shape), "at least one image of at least one pixel")
+    if images.dtype == torch.uint8:
+        return images
+    require(images.is_floating_point(), "images.dtype", images.dtype, "uint8, or floating-point in [-1, 1]", TypeError)
+    require_finite(images, "images")
+    low, high = (float(bound) for bound in images.aminmax())
+    inside = max(-low, high) <= 1 + _HALF_A_LEVEL
+    require(inside, "images", (low, high), "in [-1, 1]: rescale it, or clamp what a generator overshoots")
+    return to_uint8(images)
+
+
+def _hash_of(state: Mapping[str, Any]) -> str:
+    """SHA-256 over a state dict, in the order of the names."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key]
+        require(isinstance(tensor, Tensor), f"state_dict()[{key!r}]", type(tensor), "a tensor", TypeError)
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Every submodule in evaluation mode, and in its own mode again afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    if not any(training for _, training in modes):
+        yield
+        return
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(modes[0][1])  # some modules do more than set a flag, traced ones exchange their graph
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """No autocast, and products of float32 numbers in float32, whatever the program allows otherwise."""
+    backends: Any = torch.backends
+    switches = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    switches += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    lowered = [(switch, switch.fp32_precision) for switch in switches if switch.fp32_precision in ("tf32", "bf16")]
+    with ExitStack() as stack:
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        try:
+            for switch, _ in lowered:
+                switch.fp32_precision = "ieee"
+            yield
+        finally:
+            for switch, before in lowered:
+                switch.fp32_precision = before
