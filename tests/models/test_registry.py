@@ -1,16 +1,25 @@
 """Files choose a model by its name in a table, and can choose nothing else."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from ganblocks.errors import CheckpointError
 from ganblocks.models import progan
+from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
-from ganblocks.models.registry import GENERATORS, generator_from_metadata
+from ganblocks.models.registry import (
+    CLASSIFIERS,
+    GENERATORS,
+    classifier_from_metadata,
+    generator_from_metadata,
+    load_classifier,
+)
 
 CONFIG = progan.ProGANConfig.karras2018(8, latent_dim=4, base_channels=16, max_channels=4, image_channels=1)
 
@@ -36,7 +45,8 @@ def test_a_huge_configuration_takes_no_memory_on_the_meta_device() -> None:
 
 def test_every_model_of_the_table_has_a_configuration_that_goes_through_json() -> None:
     assert "progan" in GENERATORS
-    for config_type, build in GENERATORS.values():
+    assert "classifier" in CLASSIFIERS
+    for config_type, build in (*GENERATORS.values(), *CLASSIFIERS.values()):
         assert issubclass(config_type, ModelConfig)
         assert callable(build)
 
@@ -72,3 +82,97 @@ def test_a_configuration_that_does_not_fit_is_told(change: dict[str, Any], words
 def test_the_main_example_writes_a_name_of_the_table() -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "progan_celeba.py"
     assert '"model": "progan",' in example.read_text(encoding="utf-8")
+
+
+SMALL = ClassifierConfig(resolution=8, num_classes=3, channels=(2, 3), feature_dim=4)
+
+
+def write_classifier(path: Path, classifier: SmallClassifier | None = None, **changes: Any) -> SmallClassifier:
+    """A file as a run leaves it: whatever is no text in its metadata is JSON."""
+    classifier = classifier or SmallClassifier(SMALL)
+    about = {"model": "classifier", "config": SMALL.to_json(), "val_accuracy": "0.5", **changes}
+    weights = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    safetensors.torch.save_file(weights, path, {key: value for key, value in about.items() if value is not None})
+    return classifier
+
+
+def test_the_described_classifier_comes_with_every_field_of_its_configuration() -> None:
+    metadata = json.loads(json.dumps({"model": "classifier", "config": SMALL.to_dict(), "classes": ["a", "b", "c"]}))
+    model = classifier_from_metadata(metadata)
+    assert type(model) is SmallClassifier
+    assert model.config == SMALL
+    model.load_state_dict(SmallClassifier(SMALL).state_dict())
+
+
+@pytest.mark.parametrize("metadata", [{"config": SMALL.to_dict()}, {"model": "progan", "config": SMALL.to_dict()}])
+def test_a_classifier_is_always_named(metadata: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="this ganblocks knows: classifier"):
+        classifier_from_metadata(metadata)
+    with pytest.raises(CheckpointError, match="how the classifier was built"):
+        classifier_from_metadata({"model": "classifier"})
+    with pytest.raises(CheckpointError, match="this ganblocks knows: progan"):
+        generator_from_metadata({"model": "classifier", "config": SMALL.to_dict()})
+
+
+def test_a_classifier_comes_back_from_its_file_or_its_run(tmp_path: Path) -> None:
+    model = SmallClassifier(SMALL)
+    model(torch.rand(8, 1, 8, 8))  # running statistics other than those of the start
+    write_classifier(tmp_path / "classifier.safetensors", model)
+    images = torch.rand(5, 1, 8, 8)
+    expected = model.eval()(images)
+    for path in (tmp_path, tmp_path / "classifier.safetensors", str(tmp_path)):
+        loaded = load_classifier(path)
+        assert not loaded.training
+        assert not any(parameter.requires_grad for parameter in loaded.parameters())
+        assert torch.equal(loaded(images), expected)
+        assert torch.equal(loaded.head(loaded.features(images)), expected)
+
+
+def test_a_run_without_a_finished_classifier_says_so(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.safetensors"):
+        with pytest.raises(CheckpointError, match="train to the end first"):
+            load_classifier(path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "classifier.safetensors")
+        with pytest.raises(CheckpointError, match="there is no file"):
+            load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": SMALL.replace(feature_dim=5).to_json()}, "weights do not fit the configuration"),
+        ({"config": SMALL.replace(feature_dim=10**9).to_json()}, "weights do not fit the configuration"),
+        ({"config": SMALL.replace(channels=(2, 3, 4)).to_json()}, "weights do not fit the configuration"),
+        ({"config": "{"}, "cannot be read as weights"),
+        ({"config": "[" * 100_000}, "cannot be read as weights"),
+        ({"config": "3"}, "how the classifier was built"),
+        ({"config": None}, "how the classifier was built"),
+        ({"config": '{"depth": 3}'}, "depth"),
+        ({"config": '{"channels": 3}'}, "does not fit the model 'classifier'"),
+        ({"model": None}, "the model is None"),
+        ({"model": "os.system"}, "the model is 'os.system'"),
+    ],
+)
+def test_a_description_that_does_not_fit_the_weights_is_told(tmp_path: Path, changes: Any, words: str) -> None:
+    write_classifier(tmp_path / "a.safetensors", **changes)
+    with pytest.raises(CheckpointError, match=words):
+        load_classifier(tmp_path / "a.safetensors")
+
+
+def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for dtype in (torch.float16, torch.float64):
+        write_classifier(path, SmallClassifier(SMALL).to(dtype))
+        with pytest.raises(CheckpointError, match=r"is torch\.float\d\d, but must be torch\.float32"):
+            load_classifier(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:20], b"", b"\xff" * 64):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="cannot be read as weights"):
+            load_classifier(path)
+
+
+def test_the_classifier_example_writes_a_name_of_the_table() -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "classifier_mnist.py"
+    assert '"model": "classifier",' in example.read_text(encoding="utf-8")

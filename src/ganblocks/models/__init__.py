@@ -1,5 +1,5 @@
 """Reference models, one paper a file. They hold no loss and no optimizer."""
 
-from ganblocks.models import progan
+from ganblocks.models import classifier, progan
 
-__all__ = ["progan"]
+__all__ = ["classifier", "progan"]

@@ -15,8 +15,9 @@ class ModelConfig:
     """Base of the configuration dataclasses of `ganblocks.models`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain Python values."""
-        return dataclasses.asdict(self)
+        """All fields as JSON has them: a tuple is a list."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def to_json(self) -> str:
         """All fields as a JSON object, keys sorted."""

@@ -1,25 +1,37 @@
 """From what stands beside a checkpoint to the network that it belongs to.
 
-The table below is the one place where a model gets its name in files. Names are looked up in it, nothing is imported by
-name: a file chooses among these models and can name nothing else.
+The tables below are the one place where a model gets its name in files. Names are looked up in them, nothing is
+imported by name: a file chooses among these models and can name nothing else.
 """
 
+import json
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from torch import nn
+import safetensors
+import torch
+from torch import Tensor, nn
 
 from ganblocks.errors import CheckpointError
 from ganblocks.models import progan
+from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
 
-__all__ = ["GENERATORS", "generator_from_metadata"]
+__all__ = ["CLASSIFIERS", "GENERATORS", "classifier_from_metadata", "generator_from_metadata", "load_classifier"]
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 GENERATORS: dict[str, tuple[type[ModelConfig], Callable[[Any], nn.Module]]] = {
     "progan": (progan.ProGANConfig, progan.Generator),
 }
+CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], SmallClassifier]]] = {
+    "classifier": (ClassifierConfig, SmallClassifier),
+}
 
 BEFORE_NAMES = "progan"  # the only model when checkpoints did not name theirs yet
+CLASSIFIER_FILE = "classifier.safetensors"  # what a finished run of a classifier leaves in its directory
 
 
 def generator_from_metadata(metadata: Mapping[str, Any]) -> nn.Module:
@@ -35,16 +47,78 @@ def generator_from_metadata(metadata: Mapping[str, Any]) -> nn.Module:
     Raises:
         CheckpointError: If there is no configuration, the model is unknown, or the two do not fit.
     """
-    name, config = metadata.get("model", BEFORE_NAMES), metadata.get("config")
-    known = ", ".join(sorted(GENERATORS))
-    if not isinstance(name, str) or name not in GENERATORS:
+    return _build(GENERATORS, metadata.get("model", BEFORE_NAMES), metadata, "generator")
+
+
+def classifier_from_metadata(metadata: Mapping[str, Any]) -> SmallClassifier:
+    """Build the classifier that a checkpoint or an exported file describes, with fresh weights.
+
+    Args:
+        metadata: ``"model"``, a name of `CLASSIFIERS`, and ``"config"``, the fields of its configuration. Other keys do
+            not matter.
+
+    Returns:
+        The classifier, in training mode, on torch's default device. Under ``torch.device("meta")`` it takes no memory.
+
+    Raises:
+        CheckpointError: If there is no configuration, the model is unknown, or the two do not fit.
+    """
+    return _build(CLASSIFIERS, metadata.get("model"), metadata, "classifier")
+
+
+def load_classifier(path: str | os.PathLike[str]) -> SmallClassifier:
+    """The classifier that a finished run has left: ready to give logits and features.
+
+    Args:
+        path: The run directory, or the safetensors file, whose metadata hold what `classifier_from_metadata` needs.
+
+    Returns:
+        The classifier in evaluation mode, on the CPU, its weights without gradient.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, or weights and description do not fit each other.
+    """
+    path = Path(path)
+    path = path / CLASSIFIER_FILE if path.is_dir() else path
+    if not path.is_file():  # opening a FIFO would wait for ever
+        raise CheckpointError(f"there is no file {path}: a run writes it at its end, so train to the end first")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = {"config": None, **(file.metadata() or {})}
+            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata["config"] is not None:
+            metadata["config"] = json.loads(metadata["config"])
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from error
+    with torch.device("meta"):  # the file's claims cost no memory before its weights have confirmed them
+        model = classifier_from_metadata(metadata)
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    try:
+        model.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: the weights do not fit the configuration: {error}") from error
+    if other := [name for name, dtype in dtypes.items() if weights[name].dtype != dtype]:
+        raise CheckpointError(f"{path}: {other[0]!r} is {weights[other[0]].dtype}, but must be {dtypes[other[0]]}")
+    return model.eval().requires_grad_(False)
+
+
+def _build(
+    table: Mapping[str, tuple[type[ModelConfig], Callable[[Any], _Network]]],
+    name: Any,
+    metadata: Mapping[str, Any],
+    kind: str,
+) -> _Network:
+    """The network that ``name`` stands for in ``table``, with the configuration of the metadata."""
+    config = metadata.get("config")
+    known = ", ".join(sorted(table))
+    if not isinstance(name, str) or name not in table:
         raise CheckpointError(f"the model is {name!r}, but this ganblocks knows: {known}")
     if not isinstance(config, Mapping):
         raise CheckpointError(
-            f'nothing tells how the generator was built: the metadata need "model" (known: {known}) and "config", '
+            f'nothing tells how the {kind} was built: the metadata need "model" (known: {known}) and "config", '
             f"but hold {sorted(map(str, metadata))}"
         )
-    config_type, build = GENERATORS[name]
+    config_type, build = table[name]
     try:
         return build(config_type.from_dict(config))
     except (TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 from ganblocks.training import recipes
 from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, SampleSheets, Summary, TensorBoard
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
+from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
 from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.ema import ExponentialMovingAverage
 from ganblocks.training.guard import FiniteGuard
@@ -13,7 +14,7 @@ from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.training.randomness import StepContext
 from ganblocks.training.reporting import Report
 from ganblocks.training.run_directory import RunLock, new_run_directory
-from ganblocks.training.schedule import ConstantSchedule, Phase, ProgressiveSchedule, Schedule
+from ganblocks.training.schedule import ConstantSchedule, CosineSchedule, Phase, ProgressiveSchedule, Schedule
 from ganblocks.training.steps import AdversarialStep, GuardedStep, Step, latent_sampler
 from ganblocks.training.trainer import FitResult, Trainer
 from ganblocks.training.weights import load_weights, plain_weights
@@ -23,7 +24,9 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "CheckpointStore",
+    "ClassifierStep",
     "ConstantSchedule",
+    "CosineSchedule",
     "DivergenceWatch",
     "ExponentialMovingAverage",
     "FiniteGuard",
@@ -46,9 +49,11 @@ __all__ = [
     "Summary",
     "TensorBoard",
     "Trainer",
+    "evaluate_classifier",
     "latent_sampler",
     "load_weights",
     "new_run_directory",
     "plain_weights",
+    "predict_logits",
     "recipes",
 ]

@@ -1,0 +1,261 @@
+"""The science of one batch for classifiers, and how well they do on images kept from training."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganblocks._checks import require, require_rank
+from ganblocks.errors import EmptyDatasetError
+from ganblocks.functional.image_range import from_uint8
+from ganblocks.training.guard import FiniteGuard
+from ganblocks.training.precision import Precision, set_memory_format
+from ganblocks.training.randomness import StepContext, derived_seed
+from ganblocks.training.weights import load_weights, plain_weights
+
+__all__ = ["ClassifierStep", "evaluate_classifier", "predict_logits"]
+
+
+class ClassifierStep:
+    """One update of a classifier by the cross-entropy of its logits.
+
+    What the network draws while it runs (dropout) is a pure function of the run's seed and the images seen. Statistics
+    that it keeps (batch normalisation) stay as they were where a batch would make them NaN or infinite.
+
+    Args:
+        classifier: Images to logits ``[N, K]``. Its mode is left as it is: in evaluation mode, dropout and batch
+            normalisation do not train.
+        optimizer: Over the classifier's parameters.
+        label_smoothing: Share of each target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016,
+            section 7).
+        precision: Of the forward pass; ``None`` = float32 on the CPU.
+        max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
+            trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        *,
+        optimizer: torch.optim.Optimizer,
+        label_smoothing: float = 0.0,
+        precision: Precision | None = None,
+        max_skipped_updates: int = 0,
+    ) -> None:
+        require(0 <= label_smoothing <= 1, "label_smoothing", label_smoothing, "between 0 and 1")
+        self.classifier = classifier
+        self.optimizer = optimizer
+        self.label_smoothing = label_smoothing
+        self.precision = precision or Precision("fp32", torch.device("cpu"))
+        self.calls = 0
+        self.guard = FiniteGuard(("classifier",), max_skipped=max_skipped_updates)
+        self.scaler = torch.amp.GradScaler(self.precision.device.type, enabled=self.precision.name == "fp16")
+        self._memory_format: torch.memory_format | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
+        """Train on one batch of images, uint8 or float in [-1, 1], with class indices ``[N]``.
+
+        Returns:
+            ``loss``, with the smoothed labels, and ``accuracy``, both of this batch before its update: 0-d tensors
+            without graph.
+
+        Raises:
+            ValueError: If there are no labels, or they are no classes of these logits (told for labels on the CPU).
+        """
+        if labels is None:
+            raise ValueError("`labels` is None, but a classifier is trained on images with labels")
+        device = self.precision.device
+        images = _as_input(images, self.precision)
+        self._prepare(images, context)
+        with _finite_buffers(self.classifier):
+            with _own_randomness(context, device), self.precision.autocast():
+                logits: Tensor = self.classifier(images)
+            _require_classes(labels, logits)
+            labels = labels.to(device, non_blocking=True)
+            exact = logits.float() if logits.dtype.itemsize < 4 else logits
+            loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
+            self.guard.update("classifier", loss, self.optimizer, self.scaler, call=self.calls + 1)
+        self.calls += 1
+        return {"loss": loss.detach(), "accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+
+    def _prepare(self, images: Tensor, context: StepContext) -> None:
+        """Bring the learning rate to what the phase says, and the weights to the memory format of the images."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = context.phase.learning_rate
+        memory_format = self.precision.memory_format(images.shape[-1])
+        if images.dim() == 4 and memory_format != self._memory_format:
+            self._memory_format = memory_format
+            set_memory_format(memory_format, [self.classifier], [self.optimizer])
+
+    def skipped_updates(self) -> int:
+        """Updates left out so far because the loss or a gradient was not finite.
+
+        Raises:
+            NonFiniteError: If they are more than ``max_skipped_updates``.
+        """
+        return self.guard.skipped_updates()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The classifier, its optimizer and scaler, and the number of calls."""
+        return {
+            "calls": self.calls,
+            "guard": self.guard.state_dict(),
+            "classifier": plain_weights(self.classifier),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave.
+
+        Raises:
+            CheckpointError: If names or shapes of the weights differ.
+        """
+        self.calls = int(state["calls"])
+        self.guard.load_state_dict(state["guard"])
+        load_weights(self.classifier, state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self._memory_format = None  # the optimizer's state came in the order of the file
+
+
+@torch.no_grad()
+def predict_logits(
+    classifier: nn.Module, images: Tensor, *, batch_size: int = 512, precision: Precision | None = None
+) -> Tensor:
+    """Logits of many images, in evaluation mode; every submodule gets its own mode back.
+
+    Args:
+        classifier: Images to logits ``[N, K]``.
+        images: ``[N, C, H, W]``, uint8 or float in [-1, 1], at least one.
+        batch_size: Images classified at a time.
+        precision: Of the forward pass and where it runs; ``None`` = float32, where the classifier's parameters are.
+
+    Returns:
+        float32 (float64 stays float64) ``[N, K]`` on the CPU. ``softmax(dim=1)`` makes probabilities of them.
+
+    Raises:
+        EmptyDatasetError: If there is no image.
+        ValueError: If ``batch_size`` is below 1.
+    """
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    if len(images) == 0:
+        raise EmptyDatasetError("`images` has none")
+    precision = precision or _plain_precision(classifier)
+    with _evaluation_mode(classifier), precision.autocast():
+        parts = [classifier(_as_input(part, precision)) for part in torch.split(images, batch_size)]
+    logits = torch.cat([part.cpu() for part in parts])
+    return logits.float() if logits.dtype.itemsize < 4 else logits
+
+
+def evaluate_classifier(
+    classifier: nn.Module,
+    images: Tensor | Iterable[tuple[Tensor, Tensor]],
+    labels: Tensor | None = None,
+    *,
+    batch_size: int = 512,
+    precision: Precision | None = None,
+) -> dict[str, float]:
+    """Loss and accuracy on images kept from training, as `Measurements` writes them into the log.
+
+    Args:
+        classifier: Images to logits ``[N, K]``; used in evaluation mode.
+        images: ``[N, C, H, W]``, uint8 or float in [-1, 1]; or batches of pairs of images and labels, a ``DataLoader``
+            for one.
+        labels: Class indices ``[N]``; ``None`` if and only if ``images`` are batches of pairs.
+        batch_size: Images classified at a time, where they are one tensor.
+        precision: As for `predict_logits`.
+
+    Returns:
+        ``val_loss``, the mean cross-entropy, and ``val_accuracy``, the share whose largest logit is that of its class.
+
+    Raises:
+        EmptyDatasetError: If there is no image.
+        ValueError: If images and labels do not fit each other, or labels are no classes of the logits.
+    """
+    pairs: Iterable[tuple[Tensor, Tensor]]
+    if isinstance(images, Tensor):
+        if labels is None:
+            raise ValueError("`labels` is None, but must be class indices [N], one an image")
+        require_rank(labels, "labels", 1, 1)
+        require(len(labels) == len(images), "labels", tuple(labels.shape), f"[{len(images)}], one an image")
+        pairs = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+    else:
+        require(labels is None, "labels", labels, "None where `images` are batches of pairs")
+        pairs = images
+    loss, right, count = 0.0, 0, 0
+    for part, truth in pairs:
+        if len(part) == 0:
+            continue
+        logits = predict_logits(classifier, part, batch_size=len(part), precision=precision)
+        truth = truth.cpu()
+        _require_classes(truth, logits)
+        loss += F.cross_entropy(logits.double(), truth, reduction="sum").item()
+        right += int((logits.argmax(1) == truth).sum())
+        count += len(part)
+    if count == 0:
+        raise EmptyDatasetError("`images` has none")
+    return {"val_loss": loss / count, "val_accuracy": right / count}
+
+
+def _as_input(images: Tensor, precision: Precision) -> Tensor:
+    """Float images on the device, in the memory format that is fast for their size."""
+    images = images.to(precision.device, non_blocking=True)
+    images = from_uint8(images) if images.dtype == torch.uint8 else images
+    # Not `contiguous`, which leaves grey images as they are: their strides then turn the whole network to plain order.
+    return images.to(memory_format=precision.memory_format(images.shape[-1])) if images.dim() == 4 else images
+
+
+def _require_classes(labels: Tensor, logits: Tensor) -> None:
+    """Raise unless there is one label a row and, where that can be seen without waiting, each is a column."""
+    fits = logits.dim() == 2 and labels.shape == logits.shape[:1]
+    require(fits, "labels", tuple(labels.shape), f"[N], for logits [N, K] of shape {tuple(logits.shape)}")
+    if labels.device.type == "cpu" and len(labels):
+        lowest, highest = (int(bound) for bound in labels.aminmax())
+        K = logits.shape[1]
+        require(lowest >= 0 and highest < K, "labels", f"from {lowest} to {highest}", f"from 0 to {K - 1}")
+
+
+def _plain_precision(module: nn.Module) -> Precision:
+    parameter = next(module.parameters(), None)
+    return Precision("fp32", torch.device("cpu") if parameter is None else parameter.device)
+
+
+@contextlib.contextmanager
+def _own_randomness(context: StepContext, device: torch.device) -> Iterator[None]:
+    """The global generators start from (seed, images seen), and go on as if nothing had been drawn."""
+    seed = derived_seed(context.seed, context.images_seen, "network")
+    on_gpu = device.type == "cuda"
+    index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
+    with torch.random.fork_rng(devices=[index] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _finite_buffers(module: nn.Module) -> Iterator[None]:
+    """Running statistics that become NaN or infinite go back to what they were; the host does not wait for it."""
+    kept = [(buffer, buffer.clone()) for buffer in module.buffers() if buffer.is_floating_point()]
+    yield
+    with torch.no_grad():
+        for buffer, before in kept:
+            buffer.copy_(torch.where(buffer.isfinite().all(), buffer, before))
+
+
+@contextlib.contextmanager
+def _evaluation_mode(module: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
