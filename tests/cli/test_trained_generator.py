@@ -1,0 +1,46 @@
+"""The generator of a run, as commands use it: its pictures are those of the model itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cli_runs import METADATA, average, networks, replace_newest
+
+from ganblocks.cli.trained_generator import TrainedGenerator
+from ganblocks.errors import CheckpointError, NonFiniteError
+from ganblocks.functional import to_uint8
+from ganblocks.models.progan import ProGANConfig
+
+CPU = torch.device("cpu")
+
+
+def test_pictures_are_those_of_the_averaged_generator(run: Path) -> None:
+    generator = TrainedGenerator(run, CPU)
+    assert (generator.images_seen, generator.side, generator.image_channels) == (2000, 8, 3)
+    for truncation in (None, 0.5):
+        batches = list(generator.pictures(70, seed=3, truncation=truncation))
+        expected = average(run).sample(70, seed=3, resolution=8, alpha=0.5, truncation=truncation)
+        assert torch.equal(torch.cat(batches), to_uint8(expected))
+        assert len(batches) == 2
+
+
+def test_without_a_phase_the_pictures_have_full_size(run: Path) -> None:
+    config = ProGANConfig.karras2018(16, latent_dim=5, base_channels=32, max_channels=4)
+    replace_newest(run, {"step": networks(config)}, {"config": config.to_dict(), "model": "progan", "phase": {}})
+    assert next(TrainedGenerator(run, CPU).pictures(1, seed=0)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("phase", [3, {"resolution": "8"}, {"resolution": 8, "alpha": None}])
+def test_a_phase_that_is_none_is_refused(run: Path, phase: object) -> None:
+    config = ProGANConfig.karras2018(16, latent_dim=5, base_channels=32, max_channels=4)
+    replace_newest(run, {"step": networks(config)}, {**METADATA, "config": config.to_dict(), "phase": phase})
+    with pytest.raises(CheckpointError, match="phase"):
+        TrainedGenerator(run, CPU)
+
+
+def test_nan_is_no_picture(run: Path) -> None:
+    generator = TrainedGenerator(run, CPU)
+    with torch.no_grad():
+        next(generator._generator.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="gives NaN"):
+        next(generator.pictures(1, seed=0))
