@@ -12,7 +12,8 @@ The run directory (--out) ends up with
     samples/            a sheet of the same latents at a quarter, half, three quarters and the end of each stage
     progress.gif, .webp the sheets as an animation
     curves.png          losses, penalty, scores and the sliced Wasserstein distances to held-out images
-    report.html         all of it on one page: pictures over time, curves, numbers, settings, history
+    nearest.png         samples of the end, each beside the training image nearest to it
+    report.html         all of it on one page: pictures over time, curves, scores, settings, history
     log.jsonl           one line of numbers at a time; tensorboard/ has the same for TensorBoard
     checkpoints/        the newest two; config.json has all settings
 
@@ -28,7 +29,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ganblocks.data import ImageFolder, MultiResolutionImages, ProgressiveBatches, built_in_faces, split
@@ -36,10 +39,10 @@ from ganblocks.data.source import ImageSource
 from ganblocks.data.synthetic import Faces
 from ganblocks.errors import CheckpointError, GanblocksError
 from ganblocks.functional import from_uint8
-from ganblocks.metrics import progan_swd, sliced_wasserstein_distance
+from ganblocks.metrics import progan_swd, random_extractor, sliced_wasserstein_distance
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
+from ganblocks.models.registry import generator_from_metadata
 from ganblocks.training import (
-    CheckpointStore,
     Measurements,
     Precision,
     ProgressBar,
@@ -48,14 +51,19 @@ from ganblocks.training import (
     Summary,
     TensorBoard,
     Trainer,
+    load_weights,
     new_run_directory,
     recipes,
 )
+from ganblocks.training.checkpoint_directory import list_checkpoints, read_newest_checkpoint
 from ganblocks.training.progressive_step import ProgressiveStep
+from ganblocks.training.saved_weights import weights_of
+from ganblocks.training.scoring import Images, NearestSheet, Scores
 from ganblocks.visualization import save_image_grid
 
 SHEET_SEED = 1234  # of the fixed latents on the sheets
 SCORE_SEED = 4321  # of the latents and of the projections of the distance
+SCORED = 2048  # samples behind the scores of the end, where there are as many training images
 DEFAULTS: dict[str, dict[str, object]] = {  # what depends on the data; None leaves it to the preset
     # Layers this narrow are faster on one thread than on two that wait for each other.
     "built_in": {"resolution": 32, "max_channels": 32, "batch_size": 8, "learning_rate": 0.002, "threads": 1},
@@ -196,6 +204,30 @@ def measure(trainer: Trainer, reals: Tensor, generator: Generator, count: int) -
     return scores
 
 
+def scores(real: Images, held_out: Images | None, sampled: Generator, count: int, largest: int) -> Scores:
+    """What is measured at the end against the training images, with the features of a fixed random network.
+
+    For the published kind of Frechet distance take ``ganblocks evaluate --extractor inception=FILE`` afterwards.
+    """
+
+    def fakes(trainer: Trainer) -> Tensor:
+        phase = trainer.phase
+        return sampled.sample(count, seed=SCORE_SEED, resolution=phase.resolution, alpha=phase.alpha)
+
+    options = {"swd": {"num_images": count, "patches_per_image": 64, "num_directions": 128}}
+    metrics = ["fd", "ms_ssim", *(["swd"] if largest >= 16 else []), *(["prdc"] if count > 5 else [])]
+    return Scores(
+        real,
+        fakes,
+        [*metrics, *(["memorisation"] if held_out else [])],
+        extractor=random_extractor(sampled.config.image_channels, device=next(sampled.parameters()).device),
+        held_out=held_out,
+        options=options if "swd" in metrics else None,
+        seed=SCORE_SEED,
+        show=True,
+    )
+
+
 def averaged(step: ProgressiveStep) -> Generator:
     """The generator that samples are drawn from: the moving average where there is one."""
     module = step.generator if step.ema is None else step.ema.module
@@ -206,17 +238,20 @@ def averaged(step: ProgressiveStep) -> Generator:
 def sample(options: argparse.Namespace) -> int:
     """Make images from the newest checkpoint of a run."""
     folder = options.out / "checkpoints"
-    checkpoint = CheckpointStore(folder).latest_valid() if folder.is_dir() else None
-    if checkpoint is None:
+    if not (folder.is_dir() and list_checkpoints(folder)):
         raise CheckpointError(f"{options.out} holds no checkpoint: train first, or name the run with --out")
-    saved = checkpoint.state["step"]
-    settings = checkpoint.metadata
-    generator = Generator(ProGANConfig.from_dict(settings["config"]))
-    generator.load_state_dict(saved["generator"] if saved["ema"] is None else saved["ema"]["module"])
-    phase = settings["phase"]
-    truncation = settings["truncation"]
+    checkpoint = read_newest_checkpoint(folder)
+    generator = generator_from_metadata(checkpoint.metadata)
+    assert isinstance(generator, Generator)
+    _, weights = weights_of(checkpoint)  # the moving average where there is one
+    load_weights(generator, weights)
+    phase = checkpoint.metadata["phase"]
     images = generator.sample(
-        options.sample, seed=options.seed, resolution=phase["resolution"], alpha=phase["alpha"], truncation=truncation
+        options.sample,
+        seed=options.seed,
+        resolution=phase["resolution"],
+        alpha=phase["alpha"],
+        truncation=checkpoint.metadata["truncation"],
     )
     folder = options.out / f"generated_seed{options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -263,6 +298,11 @@ def train(options: argparse.Namespace) -> int:
         reals = from_uint8(images.batch(testing, resolution))
         return measure(trainer, reals, sampled, len(testing))
 
+    def reals(indices: NDArray[np.int64]) -> Images:
+        parts = np.array_split(indices, range(256, len(indices), 256))
+        return lambda trainer: (images.batch(part, trainer.phase.resolution or config.resolution) for part in parts)
+
+    count = min(len(training), SCORED)
     title = f"ProGAN, {len(training)} images, {config.resolution}x{config.resolution}"
     trainer = Trainer(
         step,
@@ -285,6 +325,8 @@ def train(options: argparse.Namespace) -> int:
             ProgressBar(),
             SampleSheets(draw, columns=8),
             *([Measurements(distance, show=True)] if held_out else []),
+            scores(reals(training), reals(testing) if held_out else None, sampled, count, config.resolution),
+            NearestSheet(draw, reals(training)),
             TensorBoard(draw),
             Summary(title=title),
             Report(title=title),

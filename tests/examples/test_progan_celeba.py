@@ -196,6 +196,16 @@ class TestSample:
         assert run(out, "--sample", 5, "--seed", 4).code == 0
         assert (out / "generated_seed4" / "00000.png").read_bytes() != first["00000.png"]
 
+    def test_checkpoints_are_only_read_also_while_a_run_writes_them(self, faces: tuple[Path, Outcome]) -> None:
+        out, _ = faces
+        leftover = out / "checkpoints" / ".tmp-1234567-000000099999"  # which the owner's store would sweep away
+        leftover.mkdir()
+        before = {path: path.stat().st_mtime_ns for path in (out / "checkpoints").rglob("*")}
+        outcome = run(out, "--sample", 1, "--seed", 5)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert {path: path.stat().st_mtime_ns for path in (out / "checkpoints").rglob("*")} == before
+        leftover.rmdir()
+
     @pytest.mark.parametrize("there", [False, True])
     def test_without_a_run_there_is_nothing_to_sample_from(self, there: bool, tmp_path: Path) -> None:
         if there:
