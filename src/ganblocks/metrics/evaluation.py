@@ -55,7 +55,8 @@ class Evaluation:
         rows: list[tuple[str, ...]] = [("score", "value", "spread", "real", "fake", "fingerprint")]
         for score in self.scores.values():
             spread = "" if score.spread is None else f"{score.spread:.3g}"
-            counts = [f"{score.counts[kind]:,}" if kind in score.counts else "" for kind in ("real", "fake")]
+            real = score.counts.get("real", score.counts.get("train"))
+            counts = ["" if count is None else f"{count:,}" for count in (real, score.counts.get("fake"))]
             rows.append((score.name, f"{score.value:.6g}", spread, *counts, score.fingerprint))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []

@@ -15,6 +15,7 @@ from torch import Tensor
 from ganblocks._checks import require, require_rank
 from ganblocks.errors import MetricError
 from ganblocks.functional.image_range import from_uint8
+from ganblocks.metrics.rows import require_finite
 
 __all__ = [
     "laplacian_pyramid",
@@ -213,15 +214,8 @@ def _as_rows(samples: Tensor, name: str) -> Tensor:
     allowed = not samples.is_complex() and samples.dtype != torch.bool
     require(allowed, f"{name}.dtype", samples.dtype, "a real number", TypeError)
     require(samples.numel() > 0, f"{name}.shape", tuple(samples.shape), "at least one sample of at least one value")
-    _require_finite(samples, name)
+    require_finite(samples, name)
     return samples.reshape(len(samples), -1)
-
-
-def _require_finite(values: Tensor, name: str) -> None:
-    """Raise MetricError with the number of values that are NaN or infinite."""
-    finite = values.isfinite()
-    if not finite.all():
-        raise MetricError(f"`{name}` holds {int((~finite).sum())} of {values.numel()} values that are NaN or infinite")
 
 
 def _unit_directions(count: int, dimension: int, seed: int) -> Tensor:
@@ -292,7 +286,7 @@ def _pyramid_patches(
         require(min(batch.shape[2:]) >= smallest, name, tuple(batch.shape), f"at least {smallest} pixels high and wide")
         if batch.shape[0] == 0:
             continue
-        _require_finite(batch, name)
+        require_finite(batch, name)
         for level in laplacian_pyramid(batch, smallest):
             size = min(level.shape[2:])
             stream = streams.setdefault(size, torch.Generator().manual_seed(seed))
