@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ganblocks.errors import DistributedError
 from ganblocks.metrics.evaluation import Evaluation, evaluate
-from ganblocks.metrics.features import FeatureExtractor, Features, InputSpec
+from ganblocks.metrics.features import FeatureExtractor, Features
+from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.sharding import gather_rows, largest_of_all
 
 COUNTS = {"real": 7, "fake": 6, "held_out": 5}

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ganblocks.errors import EmptyDatasetError, FingerprintMismatchError, SmallSampleWarning
 from ganblocks.functional import from_uint8
 from ganblocks.metrics.evaluation import METRICS, evaluate
-from ganblocks.metrics.features import FeatureExtractor, Features, InputSpec
+from ganblocks.metrics.features import FeatureExtractor, Features
 from ganblocks.metrics.frechet import frechet_distance
 from ganblocks.metrics.inception_score import inception_score
+from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.kid import kernel_distance
 from ganblocks.metrics.ms_ssim import ms_ssim_diversity
 from ganblocks.metrics.nearest import memorisation

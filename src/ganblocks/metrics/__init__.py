@@ -7,12 +7,13 @@ refuses to be compared with one that was made in another way.
 from ganblocks.metrics.classification import ClassificationReport, classification_report
 from ganblocks.metrics.evaluation import METRICS, Evaluation, evaluate
 from ganblocks.metrics.extractors import (
+    DEFAULT_LAYERS,
     classifier_extractor,
     inception_extractor,
     random_extractor,
     torchvision_extractor,
 )
-from ganblocks.metrics.features import FeatureExtractor, Features, InputSpec
+from ganblocks.metrics.features import Extracted, FeatureExtractor, Features
 from ganblocks.metrics.frechet import (
     expected_bias,
     frechet_distance,
@@ -20,11 +21,13 @@ from ganblocks.metrics.frechet import (
     frechet_distance_from_moments,
 )
 from ganblocks.metrics.inception_score import inception_score
+from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.kid import kernel_distance, kernel_distance_u_statistic, squared_mmd
 from ganblocks.metrics.ms_ssim import ms_ssim, ms_ssim_diversity, ssim
 from ganblocks.metrics.nearest import memorisation, nearest_neighbors
 from ganblocks.metrics.path_length import perceptual_path_length
 from ganblocks.metrics.prdc import prdc
+from ganblocks.metrics.resize import resize_images
 from ganblocks.metrics.score import Score
 from ganblocks.metrics.sharding import gather_rows
 from ganblocks.metrics.statistics import RunningStatistics, Statistics
@@ -37,9 +40,11 @@ from ganblocks.metrics.swd import (
 )
 
 __all__ = [
+    "DEFAULT_LAYERS",
     "METRICS",
     "ClassificationReport",
     "Evaluation",
+    "Extracted",
     "FeatureExtractor",
     "Features",
     "InputSpec",
@@ -69,6 +74,7 @@ __all__ = [
     "progan_swd",
     "random_extractor",
     "reconstruct",
+    "resize_images",
     "sliced_wasserstein_distance",
     "squared_mmd",
     "ssim",

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from ganblocks._checks import require
 from ganblocks.errors import MetricError
-from ganblocks.metrics.features import FeatureExtractor, InputSpec
+from ganblocks.metrics.features import FeatureExtractor
+from ganblocks.metrics.input_spec import InputSpec
 
 __all__ = [
     "DEFAULT_LAYERS",
