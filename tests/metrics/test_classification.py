@@ -112,7 +112,9 @@ def test_classes_that_never_occur_or_are_never_predicted_are_zero():
     assert report.recall_intervals[2] == (0, 1)
     assert report.recall_intervals[0] == pytest.approx(wilson(0, 1))
     assert report.macro.recall == 0.25
-    assert report.roc_auc == pytest.approx(0.75)  # class 0 is ordered rightly at 1, class 1 at 1/2; 2 and 3 are left out
+    assert report.roc_auc == pytest.approx(
+        0.75
+    )  # class 0 is ordered rightly at 1, class 1 at 1/2; 2 and 3 are left out
     assert report.confusion == ((0, 1, 0, 0), (0, 2, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
 
 
@@ -178,7 +180,14 @@ def test_the_table_shows_every_class_in_aligned_columns():
     labels = torch.tensor([1] * 45 + [0] * 6)
     report = classification_report(labels, torch.ones(51, dtype=torch.long), class_names=["no tumour", "tumour"])
     lines = str(report).splitlines()
-    assert [line[:16].strip() for line in lines] == ["", "no tumour", "tumour", "macro average", "weighted average", "accuracy"]
+    assert [line[:16].strip() for line in lines] == [
+        "",
+        "no tumour",
+        "tumour",
+        "macro average",
+        "weighted average",
+        "accuracy",
+    ]
     assert lines[0].split() == ["precision", "recall", "95", "%", "interval", "f1", "support"]
     assert lines[1].split()[2:] == ["0.000", "0.000", "0.000", "to", "0.390", "0.000", "6"]
     assert lines[5].split() == ["accuracy", "0.882", "0.766", "to", "0.945", "51"]

@@ -323,6 +323,8 @@ def test_overflow_is_an_error():
         frechet_distance_from_moments(zeros(2) + 1e200, eye(2), zeros(2), eye(2))
     with pytest.raises(MetricError, match="too large"):
         frechet_distance_from_features(1e200 * normal(2, 3), normal(2, 3))
+    with pytest.raises(MetricError, match="too large"):
+        frechet_distance_from_features(1e200 * normal(2, 3), 1e200 * normal(2, 3, seed=1))
     with pytest.raises(MetricError, match="NaN or infinite"):
         frechet_distance_from_features(1e200 * normal(9, 3), normal(9, 3))
 

@@ -152,7 +152,9 @@ def test_order_batching_and_layout_do_not_matter():
         found = measure(a, b)
         torch.testing.assert_close(measure(b, a), found, **EXACT64)
         torch.testing.assert_close(measure(a.contiguous(memory_format=torch.channels_last), b), found, **EXACT64)
-        torch.testing.assert_close(torch.cat([measure(a[i : i + 1], b[i : i + 1]) for i in range(20)]), found, **EXACT64)
+        torch.testing.assert_close(
+            torch.cat([measure(a[i : i + 1], b[i : i + 1]) for i in range(20)]), found, **EXACT64
+        )
         torch.testing.assert_close(measure(a.flip(3), b.flip(3)), found, **EXACT64)
         torch.testing.assert_close(measure(a.mT, b.mT), found, **EXACT64)
         assert measure(a[:0], b[:0]).shape == (0,)

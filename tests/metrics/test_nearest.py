@@ -61,14 +61,16 @@ def test_real_numbers_agree_with_all_pairs(offset, scale, chunk):
     assert torch.equal(indices, expected_indices)
 
 
-def test_differences_far_below_the_rounding_of_a_product_are_told_apart():
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+def test_differences_far_below_the_rounding_of_a_product_are_told_apart(chunk):
     # squared lengths of 1e12 have a rounding of 1e-4, the squared distances are 1e-6 and less
-    queries = torch.full((1, 4), 5e5, dtype=torch.float64)
-    references = queries + torch.tensor([[4.0], [2.0], [1.0], [3.0]], dtype=torch.float64) * 2.0**-12
-    distances, indices = nearest_neighbors(queries, references, count=4)
-    assert indices.tolist() == [[2, 1, 3, 0]]
-    expected = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64) * 2.0**-11
-    torch.testing.assert_close(distances, expected, **EXACT64)
+    queries = 5e5 + normal(30, 4).mul(1e4).round()
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    steps = (order + 1).double().reshape(12, 1).expand(12, 4) * 2.0**-14
+    for query in queries:
+        distances, indices = nearest_neighbors(query[None], query + steps, count=5, chunk=chunk)
+        assert torch.equal(indices[0], order.argsort()[:5])
+        torch.testing.assert_close(distances[0], torch.arange(1, 6, dtype=torch.float64) * 2.0**-13, **EXACT64)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16])
@@ -169,7 +171,11 @@ def test_the_z_score_is_scipys_with_any_ties(m, n, levels, seed):
         assert z == 0
         return
     expected = scipy.stats.mannwhitneyu(
-        fake.flatten().numpy(), held_out.flatten().numpy(), alternative="less", method="asymptotic", use_continuity=False
+        fake.flatten().numpy(),
+        held_out.flatten().numpy(),
+        alternative="less",
+        method="asymptotic",
+        use_continuity=False,
     )
     assert scipy.stats.norm.cdf(z) == pytest.approx(expected.pvalue, rel=EXACT64["rtol"])
 
