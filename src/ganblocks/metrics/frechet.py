@@ -100,7 +100,7 @@ def frechet_distance_from_moments(mean1: Tensor, cov1: Tensor, mean2: Tensor, co
         MetricError: NaN or infinity, clearly negative eigenvalues, or an overflow.
 
     Source:
-        Dowson and Landau 1982, "The Frechet distance between multivariate normal distributions", equation 4.
+        Dowson and Landau 1982, "The Frechet distance between multivariate normal distributions".
     """
     mean1, cov1 = as_moments(mean1, cov1, "mean1", "cov1")
     mean2, cov2 = as_moments(mean2, cov2, "mean2", "cov2")

@@ -319,14 +319,10 @@ class RunningStatistics:
         self._pending = 0
 
     def _join(self, count: int, mean: Tensor, products: Tensor) -> None:
-        """Chan, Golub and LeVeque (1983), equation 2.1: the moments of two sets together."""
-        total = self._summed + count
-        if self._summed == 0:
-            self._products.copy_(products)
-            self._mean.copy_(mean)
-            self._summed = total
-        if self._summed == total:
+        """Chan, Golub and LeVeque (1983): the moments of two sets together."""
+        if count == 0:
             return
+        total = self._summed + count
         difference = mean - self._mean
         self._products.add_(products).addr_(difference, difference, alpha=self._summed * count / total)
         self._mean.add_(difference, alpha=count / total)
