@@ -70,7 +70,10 @@ def progressive_log(count=100):
             "note": "text",
         }
         for n in range(count)
-    ] + [{"images_seen": 50000, "swd_16": 3.0}, {"images_seen": 90000, "swd_16": 2.0, "patch_swd_16": 30.0}]
+    ] + [
+        {"images_seen": 50000, "a_distance": 3.0, "recall": 0.5},
+        {"images_seen": 90000, "a_distance": 2.0, "patch_swd_16": 30.0, "swd_16": 20.0},
+    ]
 
 
 def test_each_kind_has_its_panel_and_unknown_keys_have_none(tmp_path, rendered):
@@ -80,12 +83,15 @@ def test_each_kind_has_its_panel_and_unknown_keys_have_none(tmp_path, rendered):
         "Losses",
         "Penalty",
         "Critic scores",
+        "Quality and variety",
         "Distances",
         "Patch distances x 1000",
         "Learning rate",
     ]
     keys = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert [key.rsplit("  ")[0] for key in keys] == ["discriminator loss", "generator loss"]
+    patches = [text.get_text() for text in figure.axes[5].get_legend().get_texts()]
+    assert [key.rsplit("  ")[0] for key in patches] == ["patch swd 16", "swd 16"]
     assert figure.axes[-1].get_xlabel() == "thousand images seen"
     assert figure.get_suptitle() == "a run"
     with Image.open(tmp_path / "curves.png") as picture:

@@ -5,6 +5,7 @@ Drawn with matplotlib's objects alone: no window, no pyplot, no global setting i
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,17 @@ Series = tuple[np.ndarray, np.ndarray]
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: safe for colour-blind
 _INK, _MUTED, _FAINT = "#222222", "#707070", "#e6e6e6"
-_PANELS = ("Losses", "Penalty", "Critic scores", "Accuracy", "Distances", "Patch distances x 1000", "Learning rate")
+_PANELS = (
+    "Losses",
+    "Penalty",
+    "Critic scores",
+    "Accuracy",
+    "Quality and variety",
+    "Distances",
+    "Patch distances x 1000",
+    "Learning rate",
+)
+_PATCH_DISTANCE = re.compile(r"(patch_)?swd_[0-9]+")
 # Where positive values may span orders of magnitude:
 _LOGARITHMIC = ("Penalty", "Distances", "Patch distances x 1000", "Learning rate")
 _FEW = 40  # a series this short is drawn as dots on a line, not smoothed
@@ -53,7 +64,7 @@ def save_curves(
             last one of a run that was killed) and records without ``x`` are passed over.
         path: ends in ".png" (1200 pixels wide) or ".svg". Missing folders are made.
         keys: what to draw, in this order of colours; a key that fits no known panel gets its own. None draws all
-            losses, penalties, scores, accuracies, distances and learning rates found, and nothing else.
+            losses, penalties, scores, accuracies, precision to coverage, distances and learning rates found, nothing else.
         x: key of the horizontal axis; "images_seen" is shown in thousands.
         title: stands above everything; None for no title.
 
@@ -109,7 +120,7 @@ def _number(value: Any) -> float | None:
 
 def _panel(key: str) -> str | None:
     """Name the panel that a key belongs to."""
-    if key.startswith("patch_swd"):
+    if _PATCH_DISTANCE.fullmatch(key):
         return "Patch distances x 1000"
     if "distance" in key or "swd" in key:
         return "Distances"
@@ -119,6 +130,8 @@ def _panel(key: str) -> str | None:
         return "Losses"
     if key in ("real_score", "fake_score"):
         return "Critic scores"
+    if key in ("precision", "recall", "density", "coverage"):
+        return "Quality and variety"
     if key.endswith("accuracy"):
         return "Accuracy"
     return "Learning rate" if "learning_rate" in key else None
