@@ -64,7 +64,7 @@ def test_real_numbers_agree_with_all_pairs(offset, scale, chunk):
 @pytest.mark.parametrize("chunk", [None, 1, 3])
 def test_differences_far_below_the_rounding_of_a_product_are_told_apart(chunk):
     # squared lengths of 1e12 have a rounding of 1e-4, the squared distances are 1e-6 and less
-    queries = 5e5 + normal(30, 4).mul(1e4).round()
+    queries = 5e5 + normal(30, 4).mul(2.0**14).round() * 2.0**-14
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
     steps = (order + 1).double().reshape(12, 1).expand(12, 4) * 2.0**-14
     for query in queries:
@@ -105,6 +105,7 @@ def test_every_reference_is_a_tie():
         (torch.zeros(2, 3), torch.full((2, 3), math.nan), {}, MetricError, "`references` holds 6 of 6"),
         (torch.full((2, 3), math.inf), torch.zeros(2, 3), {}, MetricError, "`queries` holds 6 of 6"),
         (torch.zeros(2, 3), torch.full((2, 3), 1e160, dtype=torch.float64), {}, MetricError, "`references`.*too large"),
+        (torch.full((1, 1), 1e154, dtype=torch.float64), torch.zeros(1, 1), {}, MetricError, "`queries`.*too large"),
     ],
 )
 def test_wrong_sets_are_named(queries, references, options, error, match):

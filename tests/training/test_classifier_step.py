@@ -102,6 +102,15 @@ def test_bytes_and_floats_are_the_same_images() -> None:
     torch.testing.assert_close(a["loss"], b["loss"], **for_dtype(torch.float32))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_labels_may_be_whole_numbers_of_any_kind(dtype: torch.dtype) -> None:
+    images, labels = batch()
+    losses = [small_step()(images, kind, context())["loss"] for kind in (labels, labels.to(dtype))]
+    assert torch.equal(*losses)
+    model = small_step().classifier
+    assert evaluate_classifier(model, images, labels.to(dtype)) == evaluate_classifier(model, images, labels)
+
+
 def test_dropout_is_a_function_of_seed_and_position_and_leaves_no_trace() -> None:
     images, labels = batch()
     losses = []
@@ -218,6 +227,8 @@ def test_what_is_no_label_is_told_at_once() -> None:
         step(images, labels[:7], context())
     parameters = dict(step.classifier.named_parameters())
     assert all(torch.equal(before[name], parameter) for name, parameter in parameters.items())
+    with pytest.raises(TypeError, match=r"`labels` is torch.float32, but must be whole numbers"):
+        step(images, labels.float(), context())
     with pytest.raises(ValueError, match="`label_smoothing` is 1"):
         linear_step(label_smoothing=1.5)
 

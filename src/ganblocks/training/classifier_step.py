@@ -66,6 +66,7 @@ class ClassifierStep:
             without graph.
 
         Raises:
+            TypeError: If the labels are no whole numbers.
             ValueError: If there are no labels, or they are no classes of these logits (told for labels on the CPU).
         """
         if labels is None:
@@ -77,7 +78,7 @@ class ClassifierStep:
             with _own_randomness(context, device), self.precision.autocast():
                 logits: Tensor = self.classifier(images)
             _require_classes(labels, logits)
-            labels = labels.to(device, non_blocking=True)
+            labels = labels.to(device, torch.int64, non_blocking=True)
             exact = logits.float() if logits.dtype.itemsize < 4 else logits
             loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
             self.guard.update("classifier", loss, self.optimizer, self.scaler, call=self.calls + 1)
@@ -177,6 +178,7 @@ def evaluate_classifier(
 
     Raises:
         EmptyDatasetError: If there is no image.
+        TypeError: If labels are no whole numbers.
         ValueError: If images and labels do not fit each other, or labels are no classes of the logits.
     """
     pairs: Iterable[tuple[Tensor, Tensor]]
@@ -194,8 +196,8 @@ def evaluate_classifier(
         if len(part) == 0:
             continue
         logits = predict_logits(classifier, part, batch_size=len(part), precision=precision)
-        truth = truth.cpu()
         _require_classes(truth, logits)
+        truth = truth.to("cpu", torch.int64)
         loss += F.cross_entropy(logits.double(), truth, reduction="sum").item()
         right += int((logits.argmax(1) == truth).sum())
         count += len(part)
@@ -214,6 +216,8 @@ def _as_input(images: Tensor, precision: Precision) -> Tensor:
 
 def _require_classes(labels: Tensor, logits: Tensor) -> None:
     """Raise unless there is one label a row and, where that can be seen without waiting, each is a column."""
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    require(whole, "labels", labels.dtype, "whole numbers", TypeError)
     fits = logits.dim() == 2 and labels.shape == logits.shape[:1]
     require(fits, "labels", tuple(labels.shape), f"[N], for logits [N, K] of shape {tuple(logits.shape)}")
     if labels.device.type == "cpu" and len(labels):
