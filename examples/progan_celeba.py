@@ -214,15 +214,17 @@ def scores(real: Images, held_out: Images | None, sampled: Generator, count: int
         phase = trainer.phase
         return sampled.sample(count, seed=SCORE_SEED, resolution=phase.resolution, alpha=phase.alpha)
 
-    options = {"swd": {"num_images": count, "patches_per_image": 64, "num_directions": 128}}
-    metrics = ["fd", "ms_ssim", *(["swd"] if largest >= 16 else []), *(["prdc"] if count > 5 else [])]
+    options: dict[str, dict[str, int]] = {"ms_ssim": {"num_pairs": 2000}}
+    if largest >= 16:
+        options["swd"] = {"num_images": count, "patches_per_image": 64, "num_directions": 128}
+    metrics = ["fd", *options, *(["prdc"] if count > 5 else [])]
     return Scores(
         real,
         fakes,
         [*metrics, *(["memorisation"] if held_out else [])],
         extractor=random_extractor(sampled.config.image_channels, device=next(sampled.parameters()).device),
         held_out=held_out,
-        options=options if "swd" in metrics else None,
+        options=options,
         seed=SCORE_SEED,
         show=True,
     )

@@ -4,7 +4,7 @@ Real first, generated second; lower is better where the name says distance. Ever
 refuses to be compared with one that was made in another way.
 """
 
-from ganblocks.metrics.classification import ClassificationReport, classification_report
+from ganblocks.metrics.classification import Averages, ClassificationReport, classification_report
 from ganblocks.metrics.evaluation import METRICS, Evaluation, evaluate
 from ganblocks.metrics.extractors import (
     DEFAULT_LAYERS,
@@ -23,7 +23,7 @@ from ganblocks.metrics.frechet import (
 from ganblocks.metrics.inception_score import inception_score
 from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.kid import kernel_distance, kernel_distance_u_statistic, squared_mmd
-from ganblocks.metrics.ms_ssim import ms_ssim, ms_ssim_diversity, ssim
+from ganblocks.metrics.ms_ssim import MS_SSIM_WEIGHTS, ms_ssim, ms_ssim_diversity, ssim
 from ganblocks.metrics.nearest import memorisation, nearest_neighbors
 from ganblocks.metrics.path_length import perceptual_path_length
 from ganblocks.metrics.prdc import prdc
@@ -42,6 +42,8 @@ from ganblocks.metrics.swd import (
 __all__ = [
     "DEFAULT_LAYERS",
     "METRICS",
+    "MS_SSIM_WEIGHTS",
+    "Averages",
     "ClassificationReport",
     "Evaluation",
     "Extracted",

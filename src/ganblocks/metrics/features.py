@@ -20,7 +20,7 @@ from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.rows import require_finite
 from ganblocks.metrics.statistics import RunningStatistics
 
-__all__ = ["Extracted", "FeatureExtractor", "Features"]
+__all__ = ["Extracted", "FeatureExtractor", "Features", "full_float32"]
 
 _HALF_A_LEVEL = 1 / 255  # in [-1, 1]: what lies this far outside still rounds to byte 0 or 255
 
@@ -128,7 +128,7 @@ class FeatureExtractor:
             MetricError: A value of the images, the features or the logits is NaN or infinite.
         """
         pixels = _as_bytes(images).to(self.device)
-        with _evaluation_mode(self.network), _full_float32(self.device):
+        with _evaluation_mode(self.network), full_float32(self.device):
             result = self.network(self.spec.prepare(pixels))
         features, logits = self._checked(result, len(images))
         require_finite(features, f"features of {self.name}")
@@ -262,7 +262,7 @@ def _evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
+def full_float32(device: torch.device) -> Iterator[None]:
     """No autocast, and products of float32 numbers in float32, whatever the program allows otherwise."""
     backends: Any = torch.backends
     switches = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]

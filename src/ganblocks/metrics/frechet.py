@@ -209,7 +209,7 @@ def _trace_of_root(cov1: Tensor, cov2: Tensor, rank1: int) -> Tensor:
 
 def _sum_of_roots(factor: Tensor, cov: Tensor) -> Tensor:
     """Sum of the roots of the eigenvalues of R^T C R, which are those of R R^T C and zeros."""
-    values = torch.linalg.eigvalsh(_symmetric(factor.T @ cov @ factor))
+    values = torch.linalg.eigvalsh(factor.T @ cov @ factor)  # reads the lower triangle alone
     _require_no_negative(values)
     return values.clamp(min=0).sqrt().sum()
 
@@ -226,12 +226,12 @@ def _require_no_negative(values: Tensor) -> None:
 
 def _symmetric(matrix: Tensor) -> Tensor:
     """Without the rounding differences between entries that should be equal."""
-    return (matrix + matrix.T) / 2
+    return matrix if torch.equal(matrix, matrix.T) else (matrix + matrix.T) / 2
 
 
 def _scale(cov: Tensor) -> float:
     """A power of two near the largest entry, by which products of covariances neither overflow nor vanish."""
-    largest = float(cov.abs().max())
+    largest = max(map(abs, map(float, cov.aminmax())))
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest > 0 else 1.0
 
 

@@ -20,7 +20,7 @@ from ganblocks.metrics.score import Score
 __all__ = ["memorisation", "nearest_neighbors"]
 
 _BLOCK_ELEMENTS = 2**23  # values held at a time: 64 MB in float64
-_LARGEST_CHUNK = 4096
+_LARGEST_CHUNK = 2048
 _NEAR_QUANTILE = 0.01
 
 
@@ -38,9 +38,9 @@ def nearest_neighbors(
         references: [M, ...] with as many values a sample, on the device of ``queries``. Both are bytes or neither is:
             bytes and values in [-1, 1] do not compare.
         count: Neighbours of each query, from 1 to M.
-        chunk: Rows of either set that are compared at a time; ``None`` keeps them below 64 MB, at most 4096. It changes
-            the memory needed, not the result beyond rounding. Besides a few chunks in float64, nothing but the result
-            is held.
+        chunk: Rows of either set that are compared at a time; ``None`` keeps them below 64 MB, at most 2048. It changes
+            the memory needed, not the result beyond rounding. Besides a few chunks and tables of their pairs, nothing
+            but the result is held.
 
     Returns:
         Distances [N, count] in float64, ascending, in the unit of the samples, and the indices [N, count] (int64) of

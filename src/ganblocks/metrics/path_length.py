@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ganblocks._checks import require
 from ganblocks.functional.latent import lerp, normal_latents, slerp
-from ganblocks.metrics.features import _full_float32
+from ganblocks.metrics.features import full_float32
 from ganblocks.metrics.rows import require_finite
 from ganblocks.metrics.score import Score
 
@@ -100,7 +100,7 @@ def perceptual_path_length(
     require(dtype in (torch.float32, torch.float64), "dtype", dtype, "float32 or float64", TypeError)
 
     found = []
-    with _full_float32(torch.device(device)):
+    with full_float32(torch.device(device)):
         for first, second, t in _draws(num_samples, latent_dim, batch_size, seed):
             if sampling == "end":
                 t = torch.zeros_like(t)

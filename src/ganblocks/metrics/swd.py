@@ -226,7 +226,7 @@ def _unit_directions(count: int, dimension: int, seed: int) -> Tensor:
 
 def _one_dimensional(a: Tensor, b: Tensor, power: int) -> Tensor:
     """W_p^p between the rows of a [k, N] and b [k, M]: the integral of the difference of their quantile functions."""
-    a, b = a.sort(dim=1).values, b.sort(dim=1).values
+    a, b = _sorted_rows(a), _sorted_rows(b)
     count_a, count_b = a.shape[1], b.shape[1]
     if count_a == count_b:
         return (a - b).abs().pow(power).mean(dim=1)
@@ -237,6 +237,14 @@ def _one_dimensional(a: Tensor, b: Tensor, power: int) -> Tensor:
     ends = torch.cat([starts[1:], starts.new_tensor([count_a * count_b])])
     weights = (ends - starts).to(a.dtype) / (count_a * count_b)
     return (a[:, starts // count_b] - b[:, starts // count_a]).abs().pow(power) @ weights
+
+
+def _sorted_rows(values: Tensor) -> Tensor:
+    """Each row in ascending order, in the memory of ``values`` on a CPU, where NumPy sorts several times faster."""
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values
+    values.numpy().sort(axis=1)
+    return values
 
 
 def _blur(images: Tensor, gain: float = 1.0) -> Tensor:

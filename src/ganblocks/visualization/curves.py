@@ -64,7 +64,7 @@ def save_curves(
             last one of a run that was killed) and records without ``x`` are passed over.
         path: ends in ".png" (1200 pixels wide) or ".svg". Missing folders are made.
         keys: what to draw, in this order of colours; a key that fits no known panel gets its own. None draws all
-            losses, penalties, scores, accuracies, precision to coverage, distances and learning rates found, nothing else.
+            losses, penalties, scores, accuracies, precision to coverage, distances and learning rates found, no other.
         x: key of the horizontal axis; "images_seen" is shown in thousands.
         title: stands above everything; None for no title.
 
