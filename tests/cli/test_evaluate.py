@@ -133,6 +133,7 @@ def test_a_truncated_file_stops_it_or_is_left_out_and_named(call: Call, real: Pa
     stopped = call("evaluate", "--real", real, "--fake", fake, "--metrics", "fd")
     assert stopped.code == 2
     assert "2_004.png" in stopped.err
+    assert "--skip-damaged leaves such files out" in stopped.err
     asked = ("--metrics", "fd", "--skip-damaged", "--json", "-")
     outcome = call("evaluate", "--real", real, "--fake", fake, *asked)
     found = document(outcome)

@@ -23,6 +23,7 @@ from ganblocks.data.idx import idx_images
 from ganblocks.data.image_folder import ImageFolder
 from ganblocks.data.image_stream import ImageStream, chosen_indices, common_side, warn_of_compression
 from ganblocks.data.source import ImageSource
+from ganblocks.errors import ImageDecodeError, ImageTooLargeError
 from ganblocks.metrics.evaluation import METRICS, Evaluation, evaluate
 from ganblocks.metrics.statistics import Statistics
 
@@ -95,7 +96,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     device = usable_device(options.device)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        document, evaluation = _measure(options, device)
+        try:
+            document, evaluation = _measure(options, device)
+        except (ImageDecodeError, ImageTooLargeError) as error:
+            raise type(error)(f"{error}; --skip-damaged leaves such files out and lists them") from error
     document["warnings"] = [str(warning.message) for warning in caught]
     for message in document["warnings"]:
         print(printable(f"warning: {message}"), file=sys.stderr)
