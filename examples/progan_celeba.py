@@ -204,7 +204,7 @@ def measure(trainer: Trainer, reals: Tensor, generator: Generator, count: int) -
     return scores
 
 
-def scores(real: Images, held_out: Images | None, sampled: Generator, count: int, largest: int) -> Scores:
+def scores(real: Images, held_out: Images | None, sampled: Generator, count: int, resolution: int) -> Scores:
     """What is measured at the end against the training images, with the features of a fixed random network.
 
     For the published kind of Frechet distance take ``ganblocks evaluate --extractor inception=FILE`` afterwards.
@@ -215,7 +215,7 @@ def scores(real: Images, held_out: Images | None, sampled: Generator, count: int
         return sampled.sample(count, seed=SCORE_SEED, resolution=phase.resolution, alpha=phase.alpha)
 
     options: dict[str, dict[str, int]] = {"ms_ssim": {"num_pairs": 2000}}
-    if largest >= 16:
+    if resolution >= 16:
         options["swd"] = {"num_images": count, "patches_per_image": 64, "num_directions": 128}
     metrics = ["fd", *options, *(["prdc"] if count > 5 else [])]
     return Scores(
@@ -305,6 +305,7 @@ def train(options: argparse.Namespace) -> int:
         return lambda trainer: (images.batch(part, trainer.phase.resolution or config.resolution) for part in parts)
 
     count = min(len(training), SCORED)
+    last = schedule.phase(min(options.total_images or schedule.total_images, schedule.total_images) - 1)
     title = f"ProGAN, {len(training)} images, {config.resolution}x{config.resolution}"
     trainer = Trainer(
         step,
@@ -327,7 +328,7 @@ def train(options: argparse.Namespace) -> int:
             ProgressBar(),
             SampleSheets(draw, columns=8),
             *([Measurements(distance, show=True)] if held_out else []),
-            scores(reals(training), reals(testing) if held_out else None, sampled, count, config.resolution),
+            scores(reals(training), reals(testing) if held_out else None, sampled, count, last.resolution or 4),
             NearestSheet(draw, reals(training)),
             TensorBoard(draw),
             Summary(title=title),

@@ -20,12 +20,13 @@ TREES = {path: ast.parse((SOURCE / path).read_text(encoding="utf-8")) for path i
 PACKAGES = ["ganblocks", *(".".join(("ganblocks", *p.parent.parts)) for p in FILES if len(p.parts) > 1)]
 PACKAGES = sorted({name for name in PACKAGES if (SOURCE.parent / name.replace(".", "/") / "__init__.py").is_file()})
 
-GROUND = {"errors", "_checks", "_files", "_version"}
+GROUND = {"errors", "_checks", "_files", "_modes", "_version"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
     "_checks": set(),
     "_files": set(),
+    "_modes": set(),
     "__init__": {"_version"},
     "functional": GROUND,
     "ops": GROUND | {"functional"},

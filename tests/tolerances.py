@@ -25,13 +25,13 @@ NAMED: dict[str, tuple[float, float]] = {
     "sample_moment": (0.02, 0.0),  # a second moment of normal draws; standard error measured at 0.004 to 0.006
     "sample_mean": (0.0, 0.02),  # a mean of 36,864 or more standard normal draws: 3.8 standard errors
     "half_rounding": (2.0**-10, 0.0),  # one rounding to float16, relative; no absolute part, for values near 1e-4
-    "slerp_K26": (0.0, 1e-6),  # K26 of the known answers: lengths along the arc
+    "slerp_length": (0.0, 1e-6),  # lengths along the arc, from sines and cosines
     "acos": (0.0, 1e-7),  # the oracle's arc cosine loses half of float64's digits near 0 and pi
     "nearly_straight": (0.0, 1e-9),  # at an angle pi - d the arc amplifies float64's rounding by 1/d, d >= 1e-6
     "std_of_20000": (2e-2, 0.0),  # a standard deviation from 20,000 samples: 4 standard errors of 1/sqrt(2 n)
-    "swd_scale": (1e-2, 0.0),  # K21 of the known answers: 30,000 samples, 16 directions
-    "swd_invariance": (0.0, 1e-4),  # K22 of the known answers: float32 pyramids of images with another contrast
-    "sharded": (1e-12, 1e-12),  # K32 of the known answers: the same float64 sums, in another order
+    "swd_scale": (1e-2, 0.0),  # 0.5 sqrt(2 / pi) from 30,000 samples and 16 directions; found within 0.04 %
+    "swd_invariance": (0.0, 1e-4),  # 0, from float32 pyramids of images with another contrast
+    "sharded": (1e-12, 1e-12),  # the same float64 sums, in another order
     "swd_same_patch": (0.0, 1e-9),  # correlation of a float64 patch with its standardised copy
     "conv_bfloat16_cosine": (0.0, 0.03),  # distance of a cosine to 1; three chained bfloat16 kernels give 1e-4 to 1e-3
     "conv_bfloat16": (4e-2, 0.0),  # norm of the error over the norm: a handful of roundings of 2**-8
@@ -40,15 +40,18 @@ NAMED: dict[str, tuple[float, float]] = {
     "resample_extreme": (1e-10, 1e-12),  # float64 rounding, after scaling by 1e300 and back
     "one_level": (0.0, 1.0),  # 8-bit levels, where a conversion between colour spaces may round either way
     "drawn_area": (5e-3, 2e-3),  # area, centre or distance of an antialiased figure, in half pictures of 256 pixels
-    "frechet_K1": (1e-9, 0.0),  # K1 of the known answers
-    "frechet_closed_form": (1e-12, 0.0),  # K2 to K4 of the known answers, float64
-    "frechet_singular": (0.0, 1e-5),  # K5, K6: roots of eigenvalues that are rounding of zeros
-    "frechet_self": (0.0, 1e-9),  # K9 of the known answers: traces of 10 to 100 that cancel
-    "frechet_bias": (5e-2, 0.0),  # K7 of the known answers: 20 draws of d = 32, or 200 of d = 6
-    "torchmetrics_K29": (1e-5, 0.0),  # K29 of the known answers: kernel distance and inception score
-    "torch_fidelity_K30": (1e-9, 0.0),  # K30 of the known answers: float64 on both sides, sums in other orders
-    "resize_K28": (0.0, 4e-3),  # K28 of the known answers, 0 to 255: places in float32 against Pillow's float64
-    "inception_K27": (1e-4, 1e-4),  # K27 of the known answers, features of order 1
+    "frechet_2048": (1e-9, 0.0),  # 2048 ones, from a sum of 2048 eigenvalues
+    "frechet_closed_form": (1e-12, 0.0),  # float64 against the formula for covariances that commute, or 2 x 2
+    "frechet_singular": (0.0, 1e-5),  # roots of eigenvalues that are rounding of zeros
+    "frechet_self": (0.0, 1e-9),  # 0, from traces of 10 to 100 that cancel
+    "frechet_few_rows": (8e-2, 0.0),  # an estimate of random-matrix theory, within 3 %, and a mean over 6 or more
+    "frechet_few_dimensions": (0.12, 0.0),  # the same with 1 to 5 dimensions, where the theory is coarse
+    "frechet_many_rows": (2e-2, 0.0),  # an estimate against the first order in D / n, at D / n = 1 / 80
+    "frechet_bias": (5e-2, 0.0),  # a mean over 20 draws of 32 dimensions, or 200 of 6
+    "torchmetrics": (1e-5, 0.0),  # torchmetrics takes kernel distance and inception score in float32
+    "torch_fidelity": (1e-9, 0.0),  # float64 on both sides, sums in other orders
+    "resize_levels": (0.0, 4e-3),  # of 0 to 255: places in float32 against Pillow's float64
+    "inception_float32": (1e-4, 1e-4),  # one network of a hundred layers written twice, float32, features of order 1
     "four decimals": (0.0, 5e-5),  # a published number of four decimals
     "ms_ssim_borders": (2e-2, 0.0),  # torchmetrics takes the coarsest scale over mirrored borders, ours leaves them out
     "float32_exponents": (2e-8, 0.0),  # torchmetrics holds the five weights in float32

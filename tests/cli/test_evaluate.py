@@ -14,7 +14,7 @@ from ganblocks.cli import evaluate as command
 from ganblocks.cli.extractors import open_extractor
 from ganblocks.data import ImageFolder
 from ganblocks.data.image_stream import ImageStream
-from ganblocks.metrics import RunningStatistics, Score, evaluate, random_extractor
+from ganblocks.metrics import Score, evaluate, random_extractor
 
 QUICK = ("--most", 12, "--batch-size", 5)
 CPU = torch.device("cpu")
@@ -75,6 +75,7 @@ def test_the_scores_are_those_of_the_library(call: Call, real: Path, fake: Path,
         extractor=extractor,
         held_out=tensors(held_out),
         seed=3,
+        preparation="center crop",
     )
     assert found["scores"] == expected.to_dict()
     assert found["extractor"] == extractor.fingerprint
@@ -106,7 +107,7 @@ def test_a_run_is_sampled_at_its_own_size(call: Call, real: Path, run: Path) -> 
     assert found["fake"]["images"] == 20
     samples = torch.cat(list(command.TrainedGenerator(run, CPU).pictures(20, seed=0)))
     extractor = random_extractor(dimension=16, size=16)
-    expected = evaluate(tensors(real, 8), samples, ["fd"], extractor=extractor)
+    expected = evaluate(tensors(real, 8), samples, ["fd"], extractor=extractor, preparation="center crop")
     assert found["scores"] == expected.to_dict()
 
 
@@ -166,14 +167,19 @@ def test_grey_images_are_asked_for_by_channels(call: Call, real: Path, fake: Pat
     asked = ("--metrics", "fd", "--channels", 1, "--json", "-")
     found = document(call("evaluate", "--real", real, "--fake", fake, *asked))
     grey = [torch.cat(list(ImageStream(ImageFolder(path, image_channels=1), 16))) for path in (real, fake)]
-    assert found["scores"] == evaluate(*grey, ["fd"], extractor=random_extractor(1, dimension=16, size=16)).to_dict()
+    extractor = random_extractor(1, dimension=16, size=16)
+    expected = evaluate(*grey, ["fd"], extractor=extractor, preparation="center crop")
+    assert found["scores"] == expected.to_dict()
+    refused = call("evaluate", "--real", real, "--fake", fake, "--real-count", 5)
+    assert "--real-count is for statistics" in refused.err
 
 
 def test_statistics_stand_for_the_real_images(call: Call, real: Path, fake: Path, tmp_path: Path) -> None:
     asked = ("--fake", fake, "--metrics", "fd", "--json", "-")
     expected = document(call("evaluate", "--real", real, *asked))["scores"]
     extractor = open_extractor("random", image_channels=3, device=CPU)
-    running = RunningStatistics(16, fingerprint=extractor.fingerprint).update(extractor(tensors(real)).features)
+    running = extractor.extract([tensors(real)], preparation="center crop").statistics
+    assert running is not None
     running.compute().save(tmp_path / "real.npz")
     assert document(call("evaluate", "--real", tmp_path / "real.npz", *asked))["scores"] == expected
 
@@ -184,6 +190,10 @@ def test_statistics_stand_for_the_real_images(call: Call, real: Path, fake: Path
     assert "count" in refused.err
     found = document(call("evaluate", "--real", tmp_path / "plain.npz", "--real-count", 14, *asked))
     assert found["scores"] == expected
+    other = call("evaluate", "--real", tmp_path / "real.npz", *asked, "--resolution", 12)
+    assert other.code == 2
+    assert "FingerprintMismatchError" in other.err
+    assert "3x16x16 images" in other.err
 
 
 def test_a_random_choice_of_a_large_set_is_that_of_the_seed(call: Call, real: Path, fake: Path) -> None:
@@ -225,3 +235,12 @@ def test_a_run_of_another_size_is_refused(call: Call, real: Path, run: Path) -> 
     outcome = call("evaluate", "--real", real, "--run", run, "--resolution", 16)
     assert outcome.code == 2
     assert "the run makes 8x8" in outcome.err
+    assert "the run makes images of 3" in call("evaluate", "--real", real, "--run", run, "--channels", 1).err
+
+
+def test_warnings_are_told_once_and_also_when_it_fails(call: Call, real: Path, fake: Path) -> None:
+    write(fake, 1, 6, suffix="jpg")
+    (fake / "2_004.png").write_bytes(b"no image")
+    outcome = call("evaluate", "--real", real, "--fake", fake, "--metrics", "fd", "--resolution", 8)
+    assert outcome.code == 2
+    assert outcome.err.count("compressed with loss") == 1

@@ -127,7 +127,7 @@ def test_slerp_of_unit_vectors_is_a_rotation_in_their_plane(Z, t, seed):
 @given(st.integers(2, 6), positions, st.integers(0, 1000))
 def test_slerp_keeps_the_length_of_the_ends(Z, t, seed):
     middle = slerp(7 * unit(3, Z, seed=seed), 7 * unit(3, Z, seed=seed + 1), t)
-    torch.testing.assert_close(middle.norm(dim=-1), torch.full((3,), 7.0).double(), **named("slerp_K26"))
+    torch.testing.assert_close(middle.norm(dim=-1), torch.full((3,), 7.0).double(), **named("slerp_length"))
 
 
 def test_slerp_by_hand():

@@ -1,5 +1,6 @@
 """One pass over the images gives what the metrics give on their own, and leaves everything as it was."""
 
+import dataclasses
 import json
 import random
 from collections.abc import Iterator
@@ -11,7 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganblocks.errors import EmptyDatasetError, FingerprintMismatchError, SmallSampleWarning
+from ganblocks.errors import (
+    DistributedError,
+    EmptyDatasetError,
+    FingerprintMismatchError,
+    MetricError,
+    SmallSampleWarning,
+)
 from ganblocks.functional import from_uint8
 from ganblocks.metrics.evaluation import METRICS, evaluate
 from ganblocks.metrics.features import FeatureExtractor, Features
@@ -22,7 +29,7 @@ from ganblocks.metrics.kid import kernel_distance
 from ganblocks.metrics.ms_ssim import ms_ssim_diversity
 from ganblocks.metrics.nearest import memorisation
 from ganblocks.metrics.prdc import prdc
-from ganblocks.metrics.statistics import RunningStatistics, Statistics
+from ganblocks.metrics.statistics import Statistics
 from ganblocks.metrics.swd import progan_swd
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -64,13 +71,15 @@ def rows(extractor: FeatureExtractor, pictures: Tensor) -> Tensor:
 
 
 def statistics(extractor: FeatureExtractor, pictures: Tensor) -> Statistics:
-    return RunningStatistics(6, fingerprint=extractor.fingerprint).update(rows(extractor, pictures)).compute()
+    running = extractor.extract(pictures.split(7)).statistics
+    assert running is not None
+    return running.compute()
 
 
 def test_all_scores_are_those_of_the_metrics_themselves(extractor: FeatureExtractor) -> None:
     found = evaluate(REAL, FAKE, METRICS, extractor=extractor, held_out=HELD_OUT, options=OPTIONS, seed=5).scores
     real, fake, held_out = (rows(extractor, pictures) for pictures in (REAL, FAKE, HELD_OUT))
-    name = extractor.fingerprint
+    name = f"{extractor.fingerprint} of 3x16x16 images"
     assert found["frechet_distance"] == frechet_distance(statistics(extractor, REAL), statistics(extractor, FAKE))
     assert found["kernel_distance"] == kernel_distance(
         real, fake, subset_size=20, num_subsets=3, seed=5, extractor=name
@@ -81,7 +90,9 @@ def test_all_scores_are_those_of_the_metrics_themselves(extractor: FeatureExtrac
     distances = progan_swd(REAL, FAKE, num_directions=8, patches_per_image=4, seed=5)
     assert {key: score.value for key, score in found.items() if "swd" in key} == {"swd_16": distances[16]}
     assert found["swd_16"].counts == {"real": 30, "fake": 20}
-    assert found["ms_ssim"] == ms_ssim_diversity(FAKE, num_pairs=7, seed=5)
+    diversity = ms_ssim_diversity(FAKE, num_pairs=7, seed=5)
+    of_pixels = {"image": [3, 16, 16], "preparation": ""}
+    assert found["ms_ssim"] == dataclasses.replace(diversity, settings={**diversity.settings, **of_pixels})
     assert found["memorisation_features"].value == memorisation(fake, real, held_out).value
     assert found["memorisation_pixels"].value == memorisation(FAKE, REAL, HELD_OUT).value
     assert found["memorisation_features"].settings["extractor"] == name
@@ -220,8 +231,14 @@ def test_a_small_sample_warns_but_counts() -> None:
         ({"real": []}, EmptyDatasetError, "`real` has no image"),
         ({"fake": FAKE[:0]}, EmptyDatasetError, "`fake` has no image"),
         ({"fake": FAKE[0]}, ValueError, "fake"),
-        ({"fake": FAKE[:, :, :8], "metrics": ("swd",)}, ValueError, "16|smallest"),
+        ({"fake": FAKE[:, :, :8], "metrics": ("swd",)}, ValueError, r"\[3, 8, 16\] and `real` of \[3, 16, 16\]"),
+        ({"fake": FAKE[:, :1]}, ValueError, r"\[1, 16, 16\] and `real` of \[3, 16, 16\]"),
+        ({"fake": [FAKE, FAKE[:, :, :8]]}, ValueError, "3x16x16 and of 3x8x16; all must have one size"),
         ({"fake": FAKE.double()}, ValueError, r"in \[-1, 1\]"),
+        ({"fake": FAKE.double(), "metrics": ("swd",)}, ValueError, r"in \[-1, 1\]"),
+        ({"fake": FAKE.double() / torch.nan, "metrics": ("swd",)}, MetricError, "NaN"),
+        ({"fake": FAKE.double() / torch.nan, "metrics": ("ms_ssim",)}, MetricError, "NaN"),
+        ({"sharded": True}, DistributedError, "no process group"),
     ],
 )
 def test_mistakes_are_named(
@@ -230,6 +247,56 @@ def test_mistakes_are_named(
     asked = {"real": REAL, "fake": FAKE, "metrics": ("fd",), "extractor": extractor, **changes}
     with pytest.raises(error, match=message):
         evaluate(asked.pop("real"), asked.pop("fake"), asked.pop("metrics"), **asked)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metrics": ["memorisation"]},
+        {"metrics": ["kid"], "options": {"kid": {"subsets": 3}}},
+        {"metrics": ["kid"], "options": {"kid": {"extractor": "x"}}},
+        {"metrics": ["fd"], "extractor": None},
+    ],
+)
+def test_what_is_wrong_with_the_call_is_told_before_anything_is_read(
+    extractor: FeatureExtractor, wrong: dict[str, Any]
+) -> None:
+    def never() -> Iterator[Tensor]:
+        raise AssertionError("a batch was read")
+        yield
+
+    with pytest.raises(ValueError, match=r"held_out|'subsets'\], but must be of coef0|'extractor'\], but|`extractor`"):
+        evaluate(never(), never(), **{"extractor": extractor, **wrong})
+
+
+def test_a_score_that_is_not_there_tells_those_that_are(extractor: FeatureExtractor) -> None:
+    with pytest.raises(KeyError, match="no score 'fd', but: frechet_distance"):
+        evaluate(REAL, FAKE, ["fd"], extractor=extractor)["fd"]
+
+
+def test_size_and_preparation_of_the_images_are_part_of_every_fingerprint() -> None:
+    extractor = FeatureExtractor(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()), InputSpec(), name="any size")
+    sets = [pictures.repeat(1, 1, 2, 2) for pictures in (REAL, FAKE, HELD_OUT)]
+    metrics = [name for name in METRICS if name != "is"]
+    options = {name: chosen for name, chosen in OPTIONS.items() if name != "is"}
+
+    def scored(real: Tensor, fake: Tensor, held_out: Tensor, preparation: str) -> dict[str, str]:
+        found = evaluate(
+            real, fake, metrics, extractor=extractor, held_out=held_out, options=options, preparation=preparation
+        )
+        return {name: score.fingerprint for name, score in found.scores.items()}
+
+    cases = [scored(*sets, ""), scored(*sets, "center crop"), scored(REAL, FAKE, HELD_OUT, "")]
+    cases.append(scored(*(pictures[:, :1] for pictures in sets), ""))
+    for name in cases[2]:
+        assert len({case[name] for case in cases}) == 4, name
+
+
+def test_ddof_can_be_chosen(extractor: FeatureExtractor) -> None:
+    found = evaluate(REAL, FAKE, ["fd"], extractor=extractor, options={"fd": {"ddof": 0}})["frechet_distance"]
+    moments = [extractor.extract(pictures).statistics.compute(ddof=0) for pictures in (REAL, FAKE)]
+    assert found == frechet_distance(*moments)
+    assert found.settings["ddof"] == 0
 
 
 def test_a_network_without_logits_has_no_inception_score() -> None:

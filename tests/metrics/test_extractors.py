@@ -29,7 +29,7 @@ from ganblocks.metrics.extractors import (
 from ganblocks.metrics.input_spec import InputSpec
 from tolerances import for_dtype, named
 
-FLOAT32, K27, K28 = for_dtype(torch.float32), named("inception_K27"), named("resize_K28")
+FLOAT32, INCEPTION, RESIZED = for_dtype(torch.float32), named("inception_float32"), named("resize_levels")
 DOWNLOAD = fidelity.load_state_dict_from_url
 
 
@@ -153,9 +153,9 @@ def test_legacy_inception_is_torch_fidelitys_from_the_bytes_on(inception, legacy
     images = pixels(1, 3, 40, 52)
     features, logits = inception(images)
     found = legacy(images)
-    assert min(features.std(), logits.std()) > 1000 * K27["atol"]
-    torch.testing.assert_close(found.features, features, **K27)
-    torch.testing.assert_close(found.logits, logits, **K27)
+    assert min(features.std(), logits.std()) > 1000 * INCEPTION["atol"]
+    torch.testing.assert_close(found.features, features, **INCEPTION)
+    torch.testing.assert_close(found.logits, logits, **INCEPTION)
     assert (found.features.shape, found.logits.shape) == ((1, 2048), (1, 1008))
 
 
@@ -173,7 +173,7 @@ def test_clean_inception_is_the_same_network_behind_another_resize(inception_wei
     planes = [Image.fromarray(plane.numpy().astype(np.float32)) for plane in images[0]]
     resized = [np.asarray(plane.resize((299, 299), Image.Resampling.BICUBIC)).clip(0, 255) for plane in planes]
     expected = torch.from_numpy(np.stack(resized))[None]
-    torch.testing.assert_close(128 * extractor.spec.prepare(images) + 128, expected, **K28)
+    torch.testing.assert_close(128 * extractor.spec.prepare(images) + 128, expected, **RESIZED)
     assert (128 * legacy.spec.prepare(images) + 128 - expected).abs().max() > 10
 
 
@@ -236,9 +236,9 @@ def test_torchvision_features_are_those_of_the_network_cut_by_hand():
         features = nn.Sequential(*list(network.children())[:-1])(standardised(images)).flatten(1)
         logits = network(standardised(images))
     found = extractor(images)
-    assert min(features.std(), logits.std()) > 10 * K27["atol"]
-    torch.testing.assert_close(found.features, features, **K27)
-    torch.testing.assert_close(found.logits, logits, **K27)
+    assert min(features.std(), logits.std()) > 10 * INCEPTION["atol"]
+    torch.testing.assert_close(found.features, features, **INCEPTION)
+    torch.testing.assert_close(found.logits, logits, **INCEPTION)
     assert extractor.dimension == 512
     assert extractor.fingerprint.startswith("torchvision resnet18 flatten weights ")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ganblocks.errors import MetricError
 from ganblocks.functional.image_range import from_uint8
-from ganblocks.metrics.features import Extracted, FeatureExtractor, Features
+from ganblocks.metrics.features import Extracted, FeatureExtractor, Features, full_float32
 from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.statistics import RunningStatistics
 from tolerances import for_dtype, named
@@ -171,6 +171,33 @@ def test_lower_precision_of_products_is_off_inside_and_back_afterwards():
     assert {"tf32", "bf16"} <= set(before)
     assert not {"tf32", "bf16"} & set(seen)
     assert after == before
+
+
+@pytest.mark.parametrize("family", ["cudnn", "mkldnn"])
+@pytest.mark.parametrize("kind", ["conv", "rnn"])
+def test_a_precision_that_was_inherited_is_inherited_again_afterwards(family, kind):
+    everything, parent = torch.backends, getattr(torch.backends, family)
+    child = getattr(parent, kind)
+    at_first = child.fp32_precision  # cuDNN's are set to TF32 themselves, as PyTorch begins
+    try:
+        child.fp32_precision, parent.fp32_precision, everything.fp32_precision = "none", "none", "tf32"
+        with full_float32(torch.device("cpu")):
+            assert child.fp32_precision == "ieee"
+        assert child.fp32_precision == "tf32"
+        everything.fp32_precision = "ieee"
+        assert child.fp32_precision == "ieee"
+        parent.fp32_precision = "tf32"
+        with full_float32(torch.device("cpu")):
+            assert child.fp32_precision == "ieee"
+        assert (everything.fp32_precision, child.fp32_precision) == ("ieee", "tf32")
+        parent.fp32_precision = "ieee"
+        assert child.fp32_precision == "ieee"
+        child.fp32_precision = "tf32"
+        with full_float32(torch.device("cpu")):
+            assert child.fp32_precision == "ieee"
+        assert (parent.fp32_precision, child.fp32_precision) == ("ieee", "tf32")
+    finally:
+        everything.fp32_precision, parent.fp32_precision, child.fp32_precision = "none", "none", at_first
 
 
 @given(cuts=st.lists(st.integers(1, 6), max_size=3, unique=True), size=st.sampled_from([None, 8]))
@@ -350,7 +377,7 @@ def test_a_set_is_the_same_in_any_batches_and_only_what_is_asked_for_is_kept(cut
         assert isinstance(found.statistics, RunningStatistics)
         moments = found.statistics.compute()
         rows = expected.features.double()
-        assert (moments.count, moments.fingerprint) == (9, extractor.fingerprint)
+        assert (moments.count, moments.fingerprint) == (9, found.fingerprint)
         torch.testing.assert_close(torch.as_tensor(moments.mean), rows.mean(dim=0), **FLOAT32)
         torch.testing.assert_close(torch.as_tensor(moments.cov), rows.T.cov(), **FLOAT32)
 

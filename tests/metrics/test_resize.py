@@ -11,7 +11,7 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from ganblocks.metrics.resize import RESIZE_MODES, resize_images
 from tolerances import for_dtype, named
 
-K28 = named("resize_K28")
+RESIZED = named("resize_levels")
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 sides = st.integers(1, 40)
 
@@ -53,14 +53,14 @@ def test_with_antialias_it_is_pillows_filter_in_float_mode(source, size, batch, 
     images = levels(batch, channels, *source)
     found = resize_images(images.contiguous(memory_format=layout), size, mode=mode)
     expected = torch.stack([with_pillow(image, size, mode) for image in images.flatten(0, 1)])
-    torch.testing.assert_close(found, expected.view(batch, channels, *size), **K28)
+    torch.testing.assert_close(found, expected.view(batch, channels, *size), **RESIZED)
 
 
 @pytest.mark.parametrize("mode", sorted(FILTERS))
 def test_an_image_can_become_one_column(mode):
     images = levels(2, 3, 7, 10)
     expected = torch.stack([with_pillow(image, (5, 1), mode) for image in images.flatten(0, 1)]).view(2, 3, 5, 1)
-    torch.testing.assert_close(resize_images(images, (5, 1), mode=mode), expected, **K28)
+    torch.testing.assert_close(resize_images(images, (5, 1), mode=mode), expected, **RESIZED)
 
 
 @pytest.mark.parametrize("mode", sorted(FILTERS))
@@ -68,7 +68,7 @@ def test_an_image_can_become_one_column(mode):
 def test_at_the_sizes_of_feature_networks_it_is_pillows_filter(mode, size):
     image = levels(64, 64)
     torch.testing.assert_close(
-        resize_images(image[None, None], size, mode=mode)[0, 0], with_pillow(image, (size, size), mode), **K28
+        resize_images(image[None, None], size, mode=mode)[0, 0], with_pillow(image, (size, size), mode), **RESIZED
     )
 
 
@@ -76,14 +76,14 @@ def test_at_the_sizes_of_feature_networks_it_is_pillows_filter(mode, size):
 def test_tf1_is_what_torch_fidelity_computes(source, size):
     images = levels(2, 3, *source)
     expected = interpolate_bilinear_2d_like_tensorflow1x(images, size=size, align_corners=False)
-    torch.testing.assert_close(resize_images(images, size, mode="bilinear_tf1"), expected, **K28)
+    torch.testing.assert_close(resize_images(images, size, mode="bilinear_tf1"), expected, **RESIZED)
 
 
 @given(source=st.tuples(st.integers(1, 9), st.integers(1, 9)), size=st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_tf1_is_its_definition_pixel_by_pixel(source, size):
     image = levels(*source)
     found = resize_images(image[None, None], size, mode="bilinear_tf1", antialias=True)
-    torch.testing.assert_close(found[0, 0], with_loops(image, size), **K28)
+    torch.testing.assert_close(found[0, 0], with_loops(image, size), **RESIZED)
 
 
 def test_without_antialias_most_pixels_do_not_count():
@@ -121,9 +121,9 @@ def test_layout_and_batch_do_not_matter_and_an_empty_batch_stays_empty(mode, siz
     images = levels(3, 3, 7, 10)
     whole = resize_images(images, size, mode=mode)
     last = resize_images(images.contiguous(memory_format=torch.channels_last), size, mode=mode)
-    torch.testing.assert_close(last, whole, **K28)
+    torch.testing.assert_close(last, whole, **RESIZED)
     torch.testing.assert_close(
-        torch.cat([resize_images(one, size, mode=mode) for one in images.split(1)]), whole, **K28
+        torch.cat([resize_images(one, size, mode=mode) for one in images.split(1)]), whole, **RESIZED
     )
     assert resize_images(images[:0], size, mode=mode).shape == (0, 3, *size)
 

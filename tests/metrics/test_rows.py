@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganblocks.errors import MetricError
-from ganblocks.metrics.rows import as_moments, as_rows, require_finite
+from ganblocks.metrics.rows import as_moments, as_row_pair, as_rows, require_finite
 from oracles import to_array
 from strategies import shapes, tensors
 from tolerances import named
@@ -54,6 +54,18 @@ def test_numbers_are_rows_of_one_value_and_gradients_end_here():
 def test_anything_else_is_named(samples, error, match):
     with pytest.raises(error, match=match):
         as_rows(samples, "x")
+
+
+def test_two_sets_of_one_dimension_are_rows_and_others_are_named():
+    real, fake = as_row_pair(torch.ones(3, 2, 2, dtype=torch.uint8), torch.zeros(5, 4))
+    assert torch.equal(real, torch.ones(3, 4, dtype=torch.float64))
+    assert torch.equal(fake, torch.zeros(5, 4, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"`fake` is \(5, 3\), but must be rows of 4 values, as `real`"):
+        as_row_pair(torch.zeros(5, 4), torch.zeros(5, 3))
+    with pytest.raises(MetricError, match="`real` holds 1 of 1"):
+        as_row_pair(torch.tensor([math.nan]), torch.zeros(5, 4))
+    with pytest.raises(TypeError, match=r"`fake\.dtype`"):
+        as_row_pair(torch.zeros(5, 4), torch.zeros(5, 4, dtype=torch.bool))
 
 
 def test_finite_values_of_any_shape_and_dtype_pass():

@@ -60,6 +60,13 @@ def test_the_fingerprint_is_that_of_name_counts_and_settings() -> None:
     assert len({score().fingerprint, *(other.fingerprint for other in others)}) == 5
 
 
+def test_numbers_of_one_value_are_one_setting() -> None:
+    assert score(settings={"a": 2, "b": [0, 1]}).fingerprint == score(settings={"a": 2.0, "b": (0.0, 1.0)}).fingerprint
+    assert score(settings={"a": 1}).fingerprint != score(settings={"a": True}).fingerprint
+    with pytest.raises(FingerprintMismatchError, match=r"settings\.a 1 against True"):
+        score(settings={"a": 1}).difference(score(settings={"a": True}))
+
+
 def test_the_fingerprint_stays_what_it_was_in_the_first_release() -> None:
     assert score().fingerprint == "de4ec142debe35e8"
 

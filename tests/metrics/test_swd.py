@@ -296,6 +296,19 @@ def test_wrong_images_are_named(real, fake, options, match):
         progan_swd(real, fake, **options)
 
 
+@pytest.mark.parametrize(
+    ("real", "fake"),
+    [
+        ([torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 32, 32)], torch.zeros(2, 3, 64, 64)),
+        (torch.zeros(2, 3, 32, 64), torch.zeros(2, 3, 32, 32)),
+        (torch.zeros(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)),
+    ],
+)
+def test_images_of_two_sizes_do_not_compare(real, fake):
+    with pytest.raises(ValueError, match=r"all of one size|must be equal"):
+        progan_swd(real, fake)
+
+
 def test_wrong_pyramids_and_levels_are_named():
     with pytest.raises(ValueError, match="at least 3 pixels"):
         laplacian_pyramid(torch.zeros(1, 1, 2, 8))

@@ -13,12 +13,13 @@ from PIL import Image
 from reliability_runs import lost, progan_images, progan_trainer
 from torch import Tensor, nn
 
+from ganblocks._modes import evaluation_mode
 from ganblocks.data import TensorBatches
 from ganblocks.metrics.extractors import random_extractor
 from ganblocks.metrics.score import Score
 from ganblocks.training import AdversarialStep, Callback, ConstantSchedule, Trainer, latent_sampler
 from ganblocks.training.ema import ExponentialMovingAverage
-from ganblocks.training.scoring import NearestSheet, Scores, evaluation_mode
+from ganblocks.training.scoring import NearestSheet, Scores, networks_of
 from ganblocks.visualization import save_image_grid
 
 pytestmark = pytest.mark.filterwarnings("ignore::ganblocks.errors.SmallSampleWarning")
@@ -112,6 +113,27 @@ def test_of_a_growing_run_the_last_stage_counts_or_every_one(
     assert [event["images_seen"] for event in events(tmp_path)] == expected
 
 
+def test_scores_that_cannot_be_computed_are_told_and_do_not_end_the_run(tmp_path: Path) -> None:
+    callback = Scores(REALS[:8], lambda run: REALS[:8] / torch.nan, ["ms_ssim"])
+    with pytest.warns(RuntimeWarning, match="cannot be computed"):
+        result = trainer(tmp_path, callbacks=[callback]).fit()
+    assert result.finished
+    assert "scores_failed" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_values_outside_the_range_are_clamped_as_in_a_file(tmp_path: Path) -> None:
+    for name, fakes in (("inside", REALS.mul(3).clamp(-1, 1)), ("outside", REALS * 3)):
+        trainer(tmp_path / name, callbacks=[Scores(REALS, lambda run, made=fakes: made, ["ms_ssim"])]).fit()
+    assert events(tmp_path / "inside")[0]["scores"] == events(tmp_path / "outside")[0]["scores"]
+
+
+def test_what_can_be_read_only_once_is_refused() -> None:
+    with pytest.raises(TypeError, match="`real`"):
+        Scores(iter([REALS]), drawn)
+    with pytest.raises(TypeError, match="`held_out`"):
+        Scores(REALS, drawn, held_out=(batch for batch in [REALS]))
+
+
 def test_they_are_printed_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer(tmp_path, callbacks=[scores(show=True)]).fit()
     printed = capsys.readouterr().out
@@ -131,15 +153,14 @@ def test_modes_are_put_back_layer_by_layer_whatever_happens() -> None:
     before = [network.training for network in networks]
 
     def fail() -> None:
-        with evaluation_mode(holder):
+        with evaluation_mode(*networks_of(holder)):
             assert not any(network.training for network in networks)
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         fail()
     assert [network.training for network in networks] == before
-    with evaluation_mode(3):
-        pass
+    assert networks_of(3) == []
 
 
 def test_the_sheet_shows_each_sample_beside_its_nearest_real_image(tmp_path: Path) -> None:

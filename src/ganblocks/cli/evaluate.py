@@ -31,6 +31,7 @@ __all__ = ["add_evaluate"]
 
 DEFAULT_METRICS = ("fd", "kid", "prdc", "swd")
 MOST_SAMPLES = 10_000  # from a run, unless told otherwise
+PREPARATIONS = {"center": "center crop", "squash": "squashed"}  # as fingerprints call --crop
 WITHOUT_FEATURES = {"swd", "ms_ssim"}
 
 
@@ -72,7 +73,7 @@ def add_evaluate(commands: Commands) -> None:
     add("--most", type=at_least(2), metavar="N", help="of a larger set, take N images at random")
     add("--skip-damaged", action="store_true", help="leave out files that cannot be read, and list them")
     add("--real-count", type=at_least(2), metavar="N", help="images behind an .npz that does not say how it was made; "
-        "it is then taken to be of this --extractor")  # fmt: skip
+        "it is then taken to be of this --extractor and size")  # fmt: skip
     add("--seed", type=at_least(0), default=0, metavar="S", help="of samples, choices and subsets (default: 0)")
     add("--batch-size", type=at_least(1), default=64, metavar="B", help="images at a time (default: 64)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)")
@@ -93,16 +94,21 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise ValueError("give the generated images: either --fake PATH or --run DIR")
     if "memorisation" in options.metrics and options.held_out is None:
         raise ValueError("memorisation needs --held-out PATH, real images that were not trained on")
+    if options.real_count is not None and options.real.suffix != ".npz":
+        raise ValueError("--real-count is for statistics in an .npz file; images are counted")
     device = usable_device(options.device)
+    told: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             document, evaluation = _measure(options, device)
         except (ImageDecodeError, ImageTooLargeError) as error:
             raise type(error)(f"{error}; --skip-damaged leaves such files out and lists them") from error
-    document["warnings"] = [str(warning.message) for warning in caught]
-    for message in document["warnings"]:
-        print(printable(f"warning: {message}"), file=sys.stderr)
+        finally:
+            told += dict.fromkeys(str(warning.message) for warning in caught)
+            for message in told:
+                print(printable(f"warning: {message}"), file=sys.stderr)
+    document["warnings"] = told
     for kind in ("real", "fake", "held_out"):
         for name, reason in document.get(kind, {}).get("skipped", {}).items():
             print(printable(f"left out of {kind}: {name} ({reason})"), file=sys.stderr)
@@ -127,12 +133,16 @@ def _measure(options: argparse.Namespace, device: torch.device) -> tuple[dict[st
     resolution = options.resolution or _side(generator, source, options)
     if generator is not None and resolution != generator.side:
         raise ValueError(f"--resolution is {resolution}, but the run makes {generator.side}x{generator.side} px")
+    if options.channels not in (None, channels):
+        raise ValueError(f"--channels is {options.channels}, but the run makes images of {channels}")
     options.channels = channels
+    preparation = PREPARATIONS[options.crop]
     extractor = None
     if set(options.metrics) - WITHOUT_FEATURES:
         extractor = open_extractor(options.extractor, image_channels=channels, device=device)
 
-    real = _real(options, resolution, None if extractor is None else extractor.fingerprint)
+    shape = (channels, resolution, resolution)
+    real = _real(options, resolution, None if extractor is None else extractor.fingerprint_of(shape, preparation))
     if generator is not None:
         count = options.count or min(real.count, MOST_SAMPLES)
         fake = _Images(options.dir, count, generator.pictures(count, seed=options.seed))
@@ -151,6 +161,7 @@ def _measure(options: argparse.Namespace, device: torch.device) -> tuple[dict[st
             extractor=extractor,
             held_out=sets["held_out"].batches if "held_out" in sets else None,  # type: ignore[arg-type]
             seed=options.seed,
+            preparation=preparation,
             progress=progress,
         )
     about = {
@@ -182,10 +193,10 @@ def _side(generator: TrainedGenerator | None, source: ImageSource | None, option
     return common_side(source, skip_damaged=options.skip_damaged, option="--resolution")
 
 
-def _real(options: argparse.Namespace, resolution: int, extractor: str | None) -> _Images:
+def _real(options: argparse.Namespace, resolution: int, fingerprint: str | None) -> _Images:
     path: Path = options.real
     if path.suffix == ".npz":
-        told = {} if options.real_count is None else {"count": options.real_count, "fingerprint": extractor}
+        told = {} if options.real_count is None else {"count": options.real_count, "fingerprint": fingerprint}
         statistics = Statistics.load(path, **told)
         return _Images(path, statistics.count, statistics)
     return _stream(path, _open(path, options, options.split), resolution, options)

@@ -86,7 +86,10 @@ class ImageStream:
             if waiting:
                 yield _stacked(waiting)
         if not seen:
-            raise EmptyDatasetError(f"none of the {len(self.indices)} images could be read: {self.skipped}")
+            reasons = "; ".join(list(self.skipped.values())[:3])
+            raise EmptyDatasetError(
+                f"none of the {len(self.indices)} images could be read: {reasons or 'there is none'}"
+            )
 
     def _read(self, index: int) -> tuple[int, NDArray[np.uint8] | str]:
         try:

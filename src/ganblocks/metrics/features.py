@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require, require_rank
+from ganblocks._modes import evaluation_mode
 from ganblocks.functional.image_range import to_uint8
 from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.rows import require_finite
 from ganblocks.metrics.statistics import RunningStatistics
 
-__all__ = ["Extracted", "FeatureExtractor", "Features", "full_float32"]
+__all__ = ["Extracted", "FeatureExtractor", "Features", "as_bytes", "full_float32"]
 
 _HALF_A_LEVEL = 1 / 255  # in [-1, 1]: what lies this far outside still rounds to byte 0 or 255
 
@@ -38,12 +39,15 @@ class Extracted:
 
     Attributes:
         count: Images.
-        statistics: Moments of the features, with the extractor's fingerprint.
+        fingerprint: That of the extractor, the size of the images and their preparation: features compare only if all
+            three are equal.
+        statistics: Moments of the features, with this fingerprint.
         rows: Features [count, D], float32 on the CPU.
         logits: [count, K], float32 on the CPU.
     """
 
     count: int
+    fingerprint: str
     statistics: RunningStatistics | None = None
     rows: Tensor | None = None
     logits: Tensor | None = None
@@ -110,6 +114,16 @@ class FeatureExtractor:
             self._fingerprint = f"{self.name} weights {digits} input {self.spec.to_json()}"
         return self._fingerprint
 
+    def fingerprint_of(self, shape: tuple[int, ...], preparation: str = "") -> str:
+        """The fingerprint of features that it makes of such images.
+
+        Args:
+            shape: ``(C, H, W)`` of the images, before the resize of ``spec``; empty for images of several sizes.
+            preparation: How they came to this size.
+        """
+        size = "x".join(map(str, shape)) if shape else "several sizes of"
+        return f"{self.fingerprint} of {size} images" + (f", {preparation}" if preparation else "")
+
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
         """Features of a batch.
@@ -127,8 +141,8 @@ class FeatureExtractor:
             ValueError: A wrong shape, values outside [-1, 1], or a network that does not return [N, D].
             MetricError: A value of the images, the features or the logits is NaN or infinite.
         """
-        pixels = _as_bytes(images).to(self.device)
-        with _evaluation_mode(self.network), full_float32(self.device):
+        pixels = as_bytes(images).to(self.device)
+        with evaluation_mode(self.network), full_float32(self.device):
             result = self.network(self.spec.prepare(pixels))
         features, logits = self._checked(result, len(images))
         require_finite(features, f"features of {self.name}")
@@ -150,6 +164,7 @@ class FeatureExtractor:
         statistics: bool = True,
         rows: bool = False,
         logits: bool = False,
+        preparation: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> Extracted:
         """Read a set of images once and keep what is asked for; only rows and logits need memory that grows.
@@ -159,6 +174,7 @@ class FeatureExtractor:
             statistics: Keep the moments of the features.
             rows: Keep the features, 4 D bytes an image.
             logits: Keep the logits.
+            preparation: How the images came to their size, such as ``"center crop"``; part of the fingerprint.
             progress: Called after each batch with the images read so far.
 
         Raises:
@@ -169,15 +185,16 @@ class FeatureExtractor:
         moments: RunningStatistics | None = None
         kept_rows: list[Tensor] = []
         kept_logits: list[Tensor] = []
-        count = 0
+        count, sizes = 0, set[tuple[int, ...]]()
         for batch in [batches] if isinstance(batches, Tensor) else batches:
             require_rank(batch, "batches", 4, 4)
             if len(batch) == 0:
                 continue
             found = self(batch)
+            sizes.add(tuple(batch.shape[1:]))
             if statistics:
                 if moments is None:
-                    moments = RunningStatistics(found.features.shape[1], fingerprint=self.fingerprint)
+                    moments = RunningStatistics(found.features.shape[1])
                 moments.update(found.features.cpu())
             if rows:
                 kept_rows.append(found.features.cpu())
@@ -189,8 +206,12 @@ class FeatureExtractor:
             if progress is not None:
                 progress(count)
         require(count > 0, "batches", count, "images, at least one")
+        fingerprint = self.fingerprint_of(sizes.pop() if len(sizes) == 1 else (), preparation)
+        if moments is not None:
+            moments.fingerprint = fingerprint
         return Extracted(
             count=count,
+            fingerprint=fingerprint,
             statistics=moments,
             rows=torch.cat(kept_rows) if rows else None,
             logits=torch.cat(kept_logits) if logits else None,
@@ -220,17 +241,28 @@ def _is_rows(part: Any, count: int) -> bool:
     return part.dim() == 2 and len(part) == count and part.shape[1] >= 1
 
 
-def _as_bytes(images: Tensor) -> Tensor:
-    """Check a batch of images and round floats to bytes."""
-    require_rank(images, "images", 4, 4)
-    require(images.numel() > 0, "images.shape", tuple(images.shape), "at least one image of at least one pixel")
+def as_bytes(images: Tensor, name: str = "images") -> Tensor:
+    """Check a batch of images and round floats to bytes.
+
+    Args:
+        images: As for a call of `FeatureExtractor`.
+        name: Of the argument, for the messages.
+
+    Raises:
+        TypeError: Neither uint8 nor floating-point.
+        ValueError: Another shape, no pixel, or values outside [-1, 1] by more than half a level.
+        MetricError: A value is NaN or infinite.
+    """
+    require_rank(images, name, 4, 4)
+    require(images.numel() > 0, f"{name}.shape", tuple(images.shape), "at least one image of at least one pixel")
     if images.dtype == torch.uint8:
         return images
-    require(images.is_floating_point(), "images.dtype", images.dtype, "uint8, or floating-point in [-1, 1]", TypeError)
-    require_finite(images, "images")
+    images = images.detach()
+    require(images.is_floating_point(), f"{name}.dtype", images.dtype, "uint8, or floating-point in [-1, 1]", TypeError)
+    require_finite(images, name)
     low, high = (float(bound) for bound in images.aminmax())
     inside = max(-low, high) <= 1 + _HALF_A_LEVEL
-    require(inside, "images", (low, high), "in [-1, 1]: rescale it, or clamp what a generator overshoots")
+    require(inside, name, (low, high), "in [-1, 1]: rescale it, or clamp what a generator overshoots")
     return to_uint8(images)
 
 
@@ -246,28 +278,17 @@ def _hash_of(state: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Every submodule in evaluation mode, and in its own mode again afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    if not any(training for _, training in modes):
-        yield
-        return
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(modes[0][1])  # some modules do more than set a flag, traced ones exchange their graph
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
     """No autocast, and products of float32 numbers in float32, whatever the program allows otherwise."""
     backends: Any = torch.backends
-    switches = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-    switches += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-    lowered = [(switch, switch.fp32_precision) for switch in switches if switch.fp32_precision in ("tf32", "bf16")]
+    parents = {"cuda": backends.cudnn, "mkldnn": backends.mkldnn}  # PyTorch files cuBLAS and cuDNN under one parent
+    switches = [(backends.cuda.matmul, "cuda"), (backends.cudnn.conv, "cuda"), (backends.cudnn.rnn, "cuda")]
+    switches += [(getattr(backends.mkldnn, kind), "mkldnn") for kind in ("matmul", "conv", "rnn")]
+    lowered = [
+        (switch, _own_precision(switch, parents[family], backends))
+        for switch, family in switches
+        if switch.fp32_precision in ("tf32", "bf16")
+    ]
     with ExitStack() as stack:
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))
@@ -278,3 +299,22 @@ def full_float32(device: torch.device) -> Iterator[None]:
         finally:
             for switch, before in lowered:
                 switch.fp32_precision = before
+
+
+def _own_precision(switch: Any, *parents: Any) -> str:
+    """What a switch was set to itself, "none" if it follows its parents, the nearest first.
+
+    Reading a switch tells what holds for it, be it inherited or not; so look whether it follows a change above.
+    """
+    if not parents:
+        return str(switch.fp32_precision)
+    parent, *others = parents
+    before = _own_precision(parent, *others)
+    seen = set()
+    try:
+        for probe in ("ieee", "tf32"):
+            parent.fp32_precision = probe
+            seen.add(str(switch.fp32_precision))
+    finally:
+        parent.fp32_precision = before
+    return seen.pop() if len(seen) == 1 else "none"

@@ -17,20 +17,22 @@ from torch import Tensor
 
 from ganblocks._checks import require
 from ganblocks.errors import FingerprintMismatchError, MetricError, SmallSampleWarning
+from ganblocks.metrics.frechet_bias import estimated_bias
 from ganblocks.metrics.rows import as_moments, as_rows
 from ganblocks.metrics.score import Score
 from ganblocks.metrics.statistics import RunningStatistics, Statistics
 
 __all__ = ["expected_bias", "frechet_distance", "frechet_distance_from_features", "frechet_distance_from_moments"]
 
+_ROWS_A_DIMENSION = 10  # from which on sampling noise is not warned about
 _NEGATIVE = 1e-4  # of the largest eigenvalue: more than any rounding, float32 included
 
 
 def frechet_distance(a: Statistics, b: Statistics, *, allow_mismatch: bool = False) -> Score:
     """Squared Frechet distance between real and generated features: the FID, if Inception's 2015 network made them.
 
-    It is biased upwards by the sampling noise of both sets, about as `expected_bias` says; compare only distances from
-    equal counts.
+    It is biased upwards by the sampling noise of both sets; compare only distances from equal counts. Below ten rows a
+    dimension that noise is large enough to be told: see `estimated_bias`.
 
     Args:
         a: Of the real features.
@@ -39,7 +41,8 @@ def frechet_distance(a: Statistics, b: Statistics, *, allow_mismatch: bool = Fal
 
     Returns:
         ``frechet_distance``, at least 0, in squared units of the features. Counts ``real`` and ``fake``, settings
-        ``ddof`` and ``extractor``; with fewer rows than dimensions on a side, ``expected_bias`` among the details.
+        ``ddof`` and ``extractor``. With fewer than ten rows a dimension on a side, the details hold ``expected_bias``:
+        the distance that two such sets of one law would have, by `estimated_bias`.
 
     Raises:
         ValueError: Features of different dimensions.
@@ -47,7 +50,7 @@ def frechet_distance(a: Statistics, b: Statistics, *, allow_mismatch: bool = Fal
         MetricError: A covariance has clearly negative eigenvalues, or the distance overflows.
 
     Warns:
-        SmallSampleWarning: A side has fewer rows than dimensions.
+        SmallSampleWarning: A side has fewer than ten rows a dimension.
 
     Source:
         Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6; Dowson and Landau 1982.
@@ -61,19 +64,21 @@ def frechet_distance(a: Statistics, b: Statistics, *, allow_mismatch: bool = Fal
             f"two sets of features were made in different ways and do not compare: {lines}. Measure both in one way, "
             "or say allow_mismatch=True"
         )
-    details = {}
-    if min(a.count, b.count) < a.dimension:
-        details["expected_bias"] = expected_bias(a if a.count >= b.count else b, a.count, b.count)
-        warnings.warn(
-            f"{a.count} real and {b.count} fake rows are few for {a.dimension} dimensions: two such sets of one law "
-            f"have a Frechet distance of about {details['expected_bias']:.4g}",
-            SmallSampleWarning,
-            stacklevel=2,
-        )
     if b.count < a.count:  # the distance is symmetric; the factor is that of the covariance of lower rank
         value = _distance(b.mean, b.cov, a.mean, a.cov, b.count - 1)
     else:
         value = _distance(a.mean, a.cov, b.mean, b.cov, a.count - 1)
+    details = {}
+    enough = _ROWS_A_DIMENSION * a.dimension
+    if min(a.count, b.count) < enough:
+        details["expected_bias"] = estimated_bias(a, b)
+        warnings.warn(
+            f"{a.count} real and {b.count} fake rows are few for {a.dimension} dimensions: two such sets of one law "
+            f"have a Frechet distance of about {details['expected_bias']:.4g}, not 0. Take at least {a.dimension} of "
+            f"each, better {enough}",
+            SmallSampleWarning,
+            stacklevel=2,
+        )
     settings = {name: list(pair) if name in differing else pair[0] for name, pair in made.items()}
     counts = {"real": a.count, "fake": b.count}
     return Score("frechet_distance", value, counts=counts, settings=settings, details=details)
@@ -156,7 +161,11 @@ def expected_bias(spectrum: Tensor | Statistics, n: int, m: int) -> float:
 
     The first sum is the scatter of the means. The second is that of the covariances, of entries with variance
     l_i l_j (1 + delta_ij) / n (Wishart 1928), through the second derivative of the distance at equal covariances,
-    1/2 sum_ij |E_ij|^2 / (l_i + l_j) for a difference E. Far below D samples the true expectation is smaller.
+    1/2 sum_ij |E_ij|^2 / (l_i + l_j) for a difference E.
+
+    It holds for counts well above the D dimensions. Below D the true expectation is smaller, for unit eigenvalues 0.87
+    of this at D / 2 and 0.38 at D / 8; and the eigenvalues of samples so small are not those of their law: a
+    covariance of D / 8 rows makes this number 0.4 of the truth. `estimated_bias` has neither fault.
 
     Args:
         spectrum: The eigenvalues ``[D]``, or statistics from whose covariance they are computed.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganblocks._checks import require
 from ganblocks.errors import MetricError
-from ganblocks.metrics.rows import as_rows
+from ganblocks.metrics.rows import as_row_pair
 from ganblocks.metrics.score import Score
 
 __all__ = ["kernel_distance", "kernel_distance_u_statistic", "squared_mmd"]
@@ -61,7 +61,7 @@ def kernel_distance(
             set.
         MetricError: a value is NaN or infinite, or the kernel overflows.
     """
-    real, fake = _checked_rows(real, fake)
+    real, fake = as_row_pair(real, fake)
     kernel = _checked_kernel(real.shape[1], degree, gamma, coef0)
     require(num_subsets >= 1, "num_subsets", num_subsets, "at least 1")
     smallest, largest = 2 if unbiased else 1, min(len(real), len(fake))
@@ -128,7 +128,7 @@ def kernel_distance_u_statistic(
         ValueError: a set of fewer than two rows, different dimensions or devices, or an option out of range.
         MetricError: a value is NaN or infinite, or the kernel overflows.
     """
-    real, fake = _checked_rows(real, fake)
+    real, fake = as_row_pair(real, fake)
     kernel = _checked_kernel(real.shape[1], degree, gamma, coef0)
     return Score(
         "kernel_distance",
@@ -168,15 +168,8 @@ def squared_mmd(
         ValueError: too few rows, different dimensions or devices, or an option out of range.
         MetricError: a value is NaN or infinite, or the kernel overflows.
     """
-    real, fake = _checked_rows(real, fake)
+    real, fake = as_row_pair(real, fake)
     return _squared_mmd(real, fake, _checked_kernel(real.shape[1], degree, gamma, coef0), unbiased)
-
-
-def _checked_rows(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    real, fake = as_rows(real, "real"), as_rows(fake, "fake")
-    require(fake.shape[1] == real.shape[1], "fake", tuple(fake.shape), f"rows of {real.shape[1]} values, as `real`")
-    require(fake.device == real.device, "fake.device", str(fake.device), f"{real.device}, that of `real`")
-    return real, fake
 
 
 def _checked_kernel(dimension: int, degree: int, gamma: float | None, coef0: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.metrics.rows import as_rows
+from ganblocks.metrics.rows import as_row_pair
 from ganblocks.metrics.score import Score
 
 __all__ = ["prdc"]
@@ -66,9 +66,7 @@ def prdc(
         ValueError: an empty set, different dimensions or devices, an unknown ``ties``, or ``nearest_k`` out of range.
         MetricError: a value is NaN or infinite.
     """
-    real, fake = as_rows(real, "real"), as_rows(fake, "fake")
-    require(fake.shape[1] == real.shape[1], "fake", tuple(fake.shape), f"rows of {real.shape[1]} values, as `real`")
-    require(fake.device == real.device, "fake.device", str(fake.device), f"{real.device}, that of `real`")
+    real, fake = as_row_pair(real, fake)
     fewest = min(len(real), len(fake))
     expected = f"at least 1 and below the number of rows, {len(real)} real and {len(fake)} fake"
     require(1 <= nearest_k < fewest, "nearest_k", nearest_k, expected)

@@ -6,7 +6,7 @@ from torch import Tensor
 from ganblocks._checks import require, require_rank
 from ganblocks.errors import MetricError
 
-__all__ = ["as_moments", "as_rows", "require_finite"]
+__all__ = ["as_moments", "as_row_pair", "as_rows", "require_finite"]
 
 _ROUNDING = 1e-6  # of the largest entry: a covariance may have been computed in float32
 
@@ -36,6 +36,27 @@ def as_moments(mean: Tensor, cov: Tensor, mean_name: str, cov_name: str) -> tupl
         expected = f"symmetric, but entries that should be equal differ by up to {difference:.3g}"
         require(difference <= _ROUNDING * float(cov.abs().max()), cov_name, f"[{size}, {size}]", expected)
     return mean, cov
+
+
+def as_row_pair(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Check two sets of samples, as `as_rows` does, and that they go together.
+
+    Args:
+        real: [N, ...].
+        fake: [M, ...] with as many values a sample, on the same device.
+
+    Returns:
+        [N, D] and [M, D].
+
+    Raises:
+        TypeError: as for `as_rows`.
+        ValueError: as there; or different dimensions or devices.
+        MetricError: as there.
+    """
+    real, fake = as_rows(real, "real"), as_rows(fake, "fake")
+    require(fake.shape[1] == real.shape[1], "fake", tuple(fake.shape), f"rows of {real.shape[1]} values, as `real`")
+    require(fake.device == real.device, "fake.device", str(fake.device), f"{real.device}, that of `real`")
+    return real, fake
 
 
 def as_rows(samples: Tensor, name: str) -> Tensor:

@@ -137,7 +137,8 @@ def require_same_fingerprint(first: Mapping[str, Any], second: Mapping[str, Any]
     """
     if _canonical(first) != _canonical(second):
         one, other = dict(_leaves(first)), dict(_leaves(second))
-        differing = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
+        names = dict.fromkeys([*one, *other])
+        differing = [name for name in names if _canonical({"": one.get(name)}) != _canonical({"": other.get(name)})]
         lines = "; ".join(f"{name} {one.get(name)!r} against {other.get(name)!r}" for name in differing)
         raise FingerprintMismatchError(
             f"{what} were made in different ways and do not compare: {lines}. Measure both in one way, or say "
@@ -148,9 +149,18 @@ def require_same_fingerprint(first: Mapping[str, Any], second: Mapping[str, Any]
 def _canonical(settings: Mapping[str, Any]) -> str:
     """One text for equal settings, the same on every machine."""
     try:
-        return json.dumps(settings, sort_keys=True, allow_nan=False)
+        return json.dumps(_plain(settings), sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"`settings` must be text, numbers, truth values, None, and lists of them: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """The value with whole floats as integers: 1.0 and 1 are one setting."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _leaves(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,5 +1,7 @@
 """Rows that lie in several processes, put together again in the order of one process."""
 
+import hashlib
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch import Tensor
 from ganblocks._checks import require
 from ganblocks.errors import DistributedError
 
-__all__ = ["gather_rows", "largest_of_all"]
+__all__ = ["exchange_device", "gather_rows", "largest_of_all", "require_same_text"]
 
 _MOST_DIMENSIONS = 8
 
@@ -33,7 +35,7 @@ def gather_rows(rows: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
         return rows
     require(1 <= rows.dim() <= _MOST_DIMENSIONS, "rows", tuple(rows.shape), f"of 1 to {_MOST_DIMENSIONS} dimensions")
     world = dist.get_world_size(group)
-    device = _exchange_device(group, rows.device)
+    device = exchange_device(group, rows.device)
     mine = torch.zeros(1 + _MOST_DIMENSIONS, dtype=torch.int64, device=device)
     mine[: 1 + rows.dim()] = torch.tensor([rows.dim(), *rows.shape])
     all_shapes = [torch.empty_like(mine) for _ in range(world)]
@@ -64,12 +66,28 @@ def largest_of_all(number: int, group: dist.ProcessGroup | None = None) -> int:
     """The largest of one number a process; the number itself where there is no process group."""
     if not dist.is_initialized():
         return number
-    value = torch.tensor(number, device=_exchange_device(group, torch.device("cpu")))
+    value = torch.tensor(number, device=exchange_device(group, torch.device("cpu")))
     dist.all_reduce(value, dist.ReduceOp.MAX, group=group)
     return int(value)
 
 
-def _exchange_device(group: dist.ProcessGroup | None, preferred: torch.device) -> torch.device:
+def require_same_text(text: str, what: str, group: dist.ProcessGroup | None = None) -> None:
+    """Raise in all processes unless all have the same text.
+
+    Args:
+        text: Any.
+        what: What it describes, for the message.
+        group: Of processes; ``None`` = the default one.
+
+    Raises:
+        DistributedError: They differ.
+    """
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    if largest_of_all(number, group) != -largest_of_all(-number, group):
+        raise DistributedError(f"{what} differ between the processes; here: {text}")
+
+
+def exchange_device(group: dist.ProcessGroup | None, preferred: torch.device) -> torch.device:
     """Where tensors must lie to be exchanged: NCCL takes those on a GPU only, Gloo is safe with those on the CPU."""
     if dist.get_backend(group) == "nccl":
         return preferred if preferred.type == "cuda" else torch.device("cuda", torch.cuda.current_device())

@@ -22,6 +22,7 @@ from ganblocks._checks import require, require_rank
 from ganblocks._files import written_atomically
 from ganblocks.errors import DistributedError, FingerprintMismatchError, MetricError
 from ganblocks.metrics.rows import as_moments, as_rows
+from ganblocks.metrics.sharding import exchange_device
 
 __all__ = ["RunningStatistics", "Statistics"]
 
@@ -266,8 +267,7 @@ class RunningStatistics:
             return self
         if self._reduced:
             raise DistributedError("these statistics were reduced before; a second time would count every row again")
-        nccl = dist.get_backend(group) == "nccl"
-        device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+        device = exchange_device(group, self._mean.device)
         self._require_agreement(group, device)
         if self._pending:
             self._settle()

@@ -193,14 +193,11 @@ def progan_swd(
         ValueError: no image, images smaller than ``smallest`` or than a patch, or of two different sizes.
         MetricError: a value is NaN or infinite.
     """
-    real_patches = _pyramid_patches(real_images, "real_images", smallest, patches_per_image, patch_size, seed)
-    fake_patches = _pyramid_patches(fake_images, "fake_images", smallest, patches_per_image, patch_size, seed)
-    real_shape = {size: patches.shape[1:] for size, patches in real_patches.items()}
-    fake_shape = {size: patches.shape[1:] for size, patches in fake_patches.items()}
+    asked = smallest, patches_per_image, patch_size, seed
+    real_shape, real_patches = _pyramid_patches(real_images, "real_images", *asked)
+    fake_shape, fake_patches = _pyramid_patches(fake_images, "fake_images", *asked)
     if real_shape != fake_shape:
-        raise ValueError(
-            f"`fake_images` has levels {fake_shape} and `real_images` has levels {real_shape}; they must be equal"
-        )
+        raise ValueError(f"`fake_images` are of {fake_shape} and `real_images` of {real_shape}; they must be equal")
     scores = {}
     for size in list(real_patches):
         real, fake = _standardised(real_patches.pop(size)), _standardised(fake_patches.pop(size))
@@ -285,8 +282,12 @@ def _standardised(patches: Tensor) -> Tensor:
 
 def _pyramid_patches(
     images: Tensor | Iterable[Tensor], name: str, smallest: int, count: int, patch_size: int, seed: int
-) -> dict[int, Tensor]:
-    """{resolution: [M, C, P]} over all batches; each level draws from its own stream, so batches do not matter."""
+) -> tuple[tuple[int, ...], dict[int, Tensor]]:
+    """[C, H, W], and {resolution: [M, C, P]} over all batches.
+
+    Each level draws from its own stream, so batches do not matter.
+    """
+    shape: tuple[int, ...] = ()
     collected: dict[int, list[Tensor]] = {}
     streams: dict[int, torch.Generator] = {}
     for batch in [images] if isinstance(images, Tensor) else images:
@@ -294,10 +295,12 @@ def _pyramid_patches(
         require(min(batch.shape[2:]) >= smallest, name, tuple(batch.shape), f"at least {smallest} pixels high and wide")
         if batch.shape[0] == 0:
             continue
+        shape = shape or tuple(batch.shape[1:])
+        require(tuple(batch.shape[1:]) == shape, name, tuple(batch.shape[1:]), f"all of one size, {shape} as the first")
         require_finite(batch, name)
         for level in laplacian_pyramid(batch, smallest):
             size = min(level.shape[2:])
             stream = streams.setdefault(size, torch.Generator().manual_seed(seed))
             collected.setdefault(size, []).append(_patches(level, count, patch_size, stream))
     require(len(collected) > 0, name, images, "at least one image")
-    return {size: torch.cat(batches) for size, batches in sorted(collected.items(), reverse=True)}
+    return shape, {size: torch.cat(batches) for size, batches in sorted(collected.items(), reverse=True)}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganblocks._checks import require, require_rank
+from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import from_uint8
 from ganblocks.training.guard import FiniteGuard
@@ -149,7 +150,7 @@ def predict_logits(
     if len(images) == 0:
         raise EmptyDatasetError("`images` has none")
     precision = precision or _plain_precision(classifier)
-    with _evaluation_mode(classifier), precision.autocast():
+    with evaluation_mode(classifier), precision.autocast():
         parts = [classifier(_as_input(part, precision)) for part in torch.split(images, batch_size)]
     logits = torch.cat([part.cpu() for part in parts])
     return logits.float() if logits.dtype.itemsize < 4 else logits
@@ -252,14 +253,3 @@ def _finite_buffers(module: nn.Module) -> Iterator[None]:
     with torch.no_grad():
         for buffer, before in kept:
             buffer.copy_(torch.where(buffer.isfinite().all(), buffer, before))
-
-
-@contextlib.contextmanager
-def _evaluation_mode(module: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

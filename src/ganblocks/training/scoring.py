@@ -1,13 +1,16 @@
 """Metrics of :mod:`ganblocks.metrics` during a run, which goes on as if they had not been computed."""
 
-import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ganblocks._checks import require
+from ganblocks._modes import evaluation_mode
+from ganblocks.errors import GanblocksError
 from ganblocks.functional.image_range import to_uint8
 from ganblocks.metrics.evaluation import Evaluation, evaluate
 from ganblocks.metrics.features import FeatureExtractor
@@ -19,7 +22,7 @@ from ganblocks.visualization.grid import save_image_grid
 if TYPE_CHECKING:
     from ganblocks.training.trainer import Trainer
 
-__all__ = ["Images", "NearestSheet", "Scores", "evaluation_mode"]
+__all__ = ["Images", "NearestSheet", "Scores", "networks_of"]
 
 Images = Iterable[Tensor] | Callable[["Trainer"], Iterable[Tensor]]
 """Images as `evaluate` takes them, or what makes them from the state of a run."""
@@ -32,9 +35,13 @@ class Scores(Callback):
     scores with counts, settings and fingerprints become an event ``"scores"``, which the report shows. All networks of
     the step are in evaluation mode meanwhile; modes and global random state are put back.
 
+    Scores that cannot be computed (images of another size, a network that has come to give NaN) are an event
+    ``"scores_failed"`` and a ``RuntimeWarning``: they do not cost the run.
+
     Args:
-        real: Real images, or a function of the trainer that gives them.
-        fake: A function of the trainer that makes generated images, always from the same latents.
+        real: Real images, a tensor or a list of batches, or a function of the trainer that gives them.
+        fake: A function of the trainer that makes generated images, always from the same latents. Values outside
+            [-1, 1] are clamped, as saving them would do.
         metrics: As for `ganblocks.metrics.evaluate`.
         extractor: As there.
         held_out: As there; images, or a function of the trainer.
@@ -43,6 +50,9 @@ class Scores(Callback):
         fractions: Points of a stage, as shares of its length, besides the run's end.
         every_stage: Whether those points are taken in every stage instead of the last one only.
         show: Whether the scores are also printed, above the progress bar.
+
+    Raises:
+        TypeError: If images are given that can be read only once.
     """
 
     def __init__(
@@ -59,6 +69,9 @@ class Scores(Callback):
         every_stage: bool = False,
         show: bool = False,
     ) -> None:
+        for name, images in (("real", real), ("held_out", held_out)):
+            once = isinstance(images, Iterator)
+            require(not once, name, images, "a tensor, a list of batches, or a function that gives them", TypeError)
         self.real = real
         self.fake = fake
         self.metrics = tuple(metrics)
@@ -77,8 +90,13 @@ class Scores(Callback):
         due = (last or self.every_stage) and passed(trainer, previous, self.fractions)
         if not due and not previous < trainer.total_images <= trainer.images_seen:
             return
-        with preserved_random_state(), evaluation_mode(trainer.step):
-            evaluation = self.compute(trainer)
+        try:
+            with preserved_random_state(), evaluation_mode(*networks_of(trainer.step)):
+                evaluation = self.compute(trainer)
+        except (GanblocksError, ValueError, TypeError) as error:  # a run of days must not end without its checkpoint
+            trainer.event("scores_failed", message=str(error))
+            warnings.warn(f"the scores of this moment cannot be computed: {error}", RuntimeWarning, stacklevel=2)
+            return
         trainer.record({name: score.value for name, score in evaluation.scores.items()})
         trainer.event("scores", scores=evaluation.to_dict())
         if self.show:
@@ -88,7 +106,7 @@ class Scores(Callback):
         """The scores of this moment."""
         return evaluate(
             _images(self.real, trainer),
-            self.fake(trainer),
+            _clamped(self.fake(trainer)),
             self.metrics,
             extractor=self.extractor,
             held_out=None if self.held_out is None else _images(self.held_out, trainer),
@@ -119,7 +137,7 @@ class NearestSheet(Callback):
         """Find the neighbours, batch by batch of the real images, and draw."""
         if trainer.run_dir is None or not finished:
             return
-        with preserved_random_state(), evaluation_mode(trainer.step):
+        with preserved_random_state(), evaluation_mode(*networks_of(trainer.step)):
             fakes = to_uint8(self.draw(trainer)[: self.pairs]).cpu()
             nearest, found = fakes.clone(), torch.full((len(fakes),), math.inf, dtype=torch.float64)
             for batch in _images(self.real, trainer):
@@ -132,25 +150,14 @@ class NearestSheet(Callback):
         save_image_grid(sheet, trainer.run_dir / "nearest.png", columns=8, scale=scale)
 
 
-@contextlib.contextmanager
-def evaluation_mode(holder: object) -> Iterator[None]:
-    """Put all networks that an object holds into evaluation mode, and at the end each layer back into its own mode.
+def networks_of(holder: object) -> list[nn.Module]:
+    """All networks that an object holds.
 
     Args:
         holder: A step, for one: modules are found in its attributes, in lists and mappings there, and in the attribute
             ``module`` of an attribute (a moving average).
     """
-    layers = {
-        layer for network in _networks(list(getattr(holder, "__dict__", {}).values())) for layer in network.modules()
-    }
-    modes = [(layer, layer.training) for layer in layers]
-    try:
-        for layer, _ in modes:
-            layer.training = False
-        yield
-    finally:
-        for layer, training in modes:
-            layer.training = training
+    return list(_networks(getattr(holder, "__dict__", {}).values()))
 
 
 def _networks(values: Iterable[object]) -> Iterator[nn.Module]:
@@ -163,6 +170,12 @@ def _networks(values: Iterable[object]) -> Iterator[nn.Module]:
             yield from _networks(value)
         elif isinstance(module := getattr(value, "module", None), nn.Module):
             yield module
+
+
+def _clamped(images: Iterable[Tensor]) -> Iterable[Tensor]:
+    """Floating-point images within [-1, 1]; NaN stays."""
+    parts = [images] if isinstance(images, Tensor) else images
+    return (part.clamp(-1, 1) if part.is_floating_point() else part for part in parts)
 
 
 def _images(images: Images, trainer: "Trainer") -> Iterable[Tensor]:
