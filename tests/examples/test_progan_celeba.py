@@ -269,7 +269,11 @@ class TestStop:
         assert "the same command goes on from here" in stopped.out
         done = run(out, *STOPPED)
         assert (done.code, done.err) == (0, "")
-        assert [(r["event"], r["images_seen"]) for r in records(out) if "event" in r] == [("start", 0), ("resume", 40), ("scores", 64)]
+        assert [(r["event"], r["images_seen"]) for r in records(out) if "event" in r] == [
+            ("start", 0),
+            ("resume", 40),
+            ("scores", 64),
+        ]
         assert equal(final_weights(out), whole)
 
     @pytest.mark.usefixtures("bare")
@@ -308,7 +312,11 @@ class TestStop:
         assert process.returncode == -signal.SIGKILL
         assert max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdigit()) == 40
         assert run(out, *STOPPED).code == 0
-        assert [(r["event"], r["images_seen"]) for r in records(out) if "event" in r] == [("start", 0), ("resume", 40), ("scores", 64)]
+        assert [(r["event"], r["images_seen"]) for r in records(out) if "event" in r] == [
+            ("start", 0),
+            ("resume", 40),
+            ("scores", 64),
+        ]
         logged = [r["images_seen"] for r in records(out) if "discriminator_loss" in r]
         assert logged == list(range(8, 65, 8))
         assert equal(final_weights(out), whole)

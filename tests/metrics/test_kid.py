@@ -266,7 +266,7 @@ def test_wrong_input_is_refused(function, real, fake, options, error, message):
 
 def test_sets_on_two_devices_are_refused():
     with (
-        mock.patch("ganblocks.metrics.rows.as_rows", lambda samples, name: samples),  # which cannot look into a meta tensor
+        mock.patch("ganblocks.metrics.rows.as_rows", lambda rows, _: rows),  # cannot look into a meta tensor
         pytest.raises(ValueError, match=r"`fake.device` is 'meta', but must be cpu"),
     ):
         squared_mmd(normal(9, 4), torch.empty(9, 4, device="meta"))

@@ -293,7 +293,7 @@ def test_the_scores_carry_what_decides_them():
 
 def test_sets_on_two_devices_are_refused():
     with (
-        mock.patch("ganblocks.metrics.rows.as_rows", lambda samples, name: samples),  # which cannot look into a meta tensor
+        mock.patch("ganblocks.metrics.rows.as_rows", lambda rows, _: rows),  # cannot look into a meta tensor
         pytest.raises(ValueError, match=r"`fake.device` is 'meta', but must be cpu"),
     ):
         prdc(normal(9, 4), torch.empty(9, 4, device="meta"))
