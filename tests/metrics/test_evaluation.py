@@ -32,6 +32,8 @@ from ganblocks.metrics.prdc import prdc
 from ganblocks.metrics.statistics import Statistics
 from ganblocks.metrics.swd import progan_swd
 
+pytestmark = pytest.mark.filterwarnings("ignore::ganblocks.errors.SmallSampleWarning")  # a few dozen images
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "kid": {"num_subsets": 3},
     "is": {"splits": 3},

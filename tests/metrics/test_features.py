@@ -173,31 +173,44 @@ def test_lower_precision_of_products_is_off_inside_and_back_afterwards():
     assert after == before
 
 
-@pytest.mark.parametrize("family", ["cudnn", "mkldnn"])
-@pytest.mark.parametrize("kind", ["conv", "rnn"])
-def test_a_precision_that_was_inherited_is_inherited_again_afterwards(family, kind):
-    everything, parent = torch.backends, getattr(torch.backends, family)
-    child = getattr(parent, kind)
-    at_first = child.fp32_precision  # cuDNN's are set to TF32 themselves, as PyTorch begins
+def precisions():
+    backends = torch.backends
+    switches = (backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.conv, backends.mkldnn.rnn)
+    return [switch.fp32_precision for switch in switches]
+
+
+@pytest.mark.parametrize("above", ["none", "tf32", "bf16"])
+def test_a_precision_that_was_inherited_is_inherited_again_afterwards(above):
+    at_first = precisions()
     try:
-        child.fp32_precision, parent.fp32_precision, everything.fp32_precision = "none", "none", "tf32"
+        torch.backends.fp32_precision = above
+        before = precisions()
         with full_float32(torch.device("cpu")):
-            assert child.fp32_precision == "ieee"
-        assert child.fp32_precision == "tf32"
-        everything.fp32_precision = "ieee"
-        assert child.fp32_precision == "ieee"
-        parent.fp32_precision = "tf32"
+            assert not {"tf32", "bf16"} & set(precisions())
+        assert precisions() == before
+        torch.backends.fp32_precision = "ieee"
+        assert precisions() == ["ieee"] * 4
+        torch.backends.cudnn.fp32_precision = "tf32"
         with full_float32(torch.device("cpu")):
-            assert child.fp32_precision == "ieee"
-        assert (everything.fp32_precision, child.fp32_precision) == ("ieee", "tf32")
-        parent.fp32_precision = "ieee"
-        assert child.fp32_precision == "ieee"
-        child.fp32_precision = "tf32"
-        with full_float32(torch.device("cpu")):
-            assert child.fp32_precision == "ieee"
-        assert (parent.fp32_precision, child.fp32_precision) == ("ieee", "tf32")
+            assert precisions() == ["ieee"] * 4
+        assert precisions() == ["tf32", "tf32", "ieee", "ieee"]
+        torch.backends.cudnn.fp32_precision = "none"
+        assert precisions() == ["ieee"] * 4
     finally:
-        everything.fp32_precision, parent.fp32_precision, child.fp32_precision = "none", "none", at_first
+        torch.backends.fp32_precision = "none"
+    assert precisions() == at_first
+
+
+def test_a_precision_of_its_own_stays_its_own():
+    switch = torch.backends.mkldnn.conv
+    try:
+        switch.fp32_precision = "bf16"
+        with full_float32(torch.device("cpu")):
+            assert switch.fp32_precision == "ieee"
+        torch.backends.fp32_precision = "ieee"
+        assert switch.fp32_precision == "bf16"
+    finally:
+        switch.fp32_precision = torch.backends.fp32_precision = "none"
 
 
 @given(cuts=st.lists(st.integers(1, 6), max_size=3, unique=True), size=st.sampled_from([None, 8]))

@@ -249,7 +249,7 @@ def test_few_rows_are_warned_about_with_the_distance_of_two_sets_of_one_law(role
 def test_ten_rows_a_dimension_are_enough():
     a, b = gathered(normal(80, 8)), gathered(normal(79, 8, seed=1))
     assert frechet_distance(a, a).details == {}
-    with pytest.warns(SmallSampleWarning):
+    with pytest.warns(SmallSampleWarning, match="Take 80 of each"):
         assert frechet_distance(a, b).details.keys() == {"expected_bias"}
 
 

@@ -51,7 +51,7 @@ def test_two_samples_of_one_law_are_as_far_apart_as_they_say(name, n, m):
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 def test_few_dimensions_are_no_exception(size):
-    found, told = simulated(torch.ones(size, dtype=torch.float64), size + 5, size + 8, draws=2000, asked=60)
+    found, told = simulated(torch.ones(size, dtype=torch.float64), size + 5, size + 8, draws=1000, asked=40)
     torch.testing.assert_close(told, found, **named("frechet_few_dimensions"))
 
 

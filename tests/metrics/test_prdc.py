@@ -213,7 +213,7 @@ def test_a_generator_that_makes_one_image():
 
 def test_the_means_over_sets_of_one_law():
     # coverage: the fakes all miss a ball exactly if the nearest_k nearest of all others are reals, whatever the law;
-    # density is 1 on average, as Naeem et al. 2020 prove in section 3.2
+    # density is 1 on average (Naeem et al. 2020)
     draws = [values(normal(200, 3, seed=2 * i), normal(300, 3, seed=2 * i + 1)) for i in range(40)]
     coverage, density = (torch.tensor([draw[name] for draw in draws]) for name in ("coverage", "density"))
     expected = 1 - math.prod((200 - i) / (500 - i) for i in range(1, 6))
@@ -222,7 +222,7 @@ def test_the_means_over_sets_of_one_law():
 
 
 def test_tight_fakes_in_wide_reals_are_precise_and_recall_little():
-    # Kynkaanniemi et al. 2019, figure 1: collapse keeps precision and costs recall, and the roles are symmetric
+    # collapse keeps precision and costs recall, and the roles are symmetric
     wide, tight = normal(300, 4), 0.1 * normal(300, 4, seed=1)
     collapsed, scattered = values(wide, tight), values(tight, wide)
     assert collapsed["precision"] > 0.8

@@ -279,42 +279,29 @@ def _hash_of(state: Mapping[str, Any]) -> str:
 
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """No autocast, and products of float32 numbers in float32, whatever the program allows otherwise."""
+    """No autocast, and products of float32 numbers in float32, whatever the program allows otherwise.
+
+    Switches that follow one above are left to follow it, so that what is set there later still arrives.
+    """
     backends: Any = torch.backends
-    parents = {"cuda": backends.cudnn, "mkldnn": backends.mkldnn}  # PyTorch files cuBLAS and cuDNN under one parent
-    switches = [(backends.cuda.matmul, "cuda"), (backends.cudnn.conv, "cuda"), (backends.cudnn.rnn, "cuda")]
-    switches += [(getattr(backends.mkldnn, kind), "mkldnn") for kind in ("matmul", "conv", "rnn")]
-    lowered = [
-        (switch, _own_precision(switch, parents[family], backends))
-        for switch, family in switches
-        if switch.fp32_precision in ("tf32", "bf16")
-    ]
+    switches = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    switches += [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+    changed: list[tuple[Any, str]] = []
     with ExitStack() as stack:
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))
         try:
-            for switch, _ in lowered:
-                switch.fp32_precision = "ieee"
+            if any(_is_lowered(switch) for switch in switches):
+                # From the top: what is still lowered when all above are not has been set itself, and is set back.
+                for switch in (backends, backends.cudnn, backends.mkldnn, *switches):
+                    if switch is backends or _is_lowered(switch):
+                        changed.append((switch, switch.fp32_precision))
+                        switch.fp32_precision = "ieee"
             yield
         finally:
-            for switch, before in lowered:
+            for switch, before in reversed(changed):
                 switch.fp32_precision = before
 
 
-def _own_precision(switch: Any, *parents: Any) -> str:
-    """What a switch was set to itself, "none" if it follows its parents, the nearest first.
-
-    Reading a switch tells what holds for it, be it inherited or not; so look whether it follows a change above.
-    """
-    if not parents:
-        return str(switch.fp32_precision)
-    parent, *others = parents
-    before = _own_precision(parent, *others)
-    seen = set()
-    try:
-        for probe in ("ieee", "tf32"):
-            parent.fp32_precision = probe
-            seen.add(str(switch.fp32_precision))
-    finally:
-        parent.fp32_precision = before
-    return seen.pop() if len(seen) == 1 else "none"
+def _is_lowered(switch: Any) -> bool:
+    return switch.fp32_precision in ("tf32", "bf16")

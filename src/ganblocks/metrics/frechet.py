@@ -72,10 +72,11 @@ def frechet_distance(a: Statistics, b: Statistics, *, allow_mismatch: bool = Fal
     enough = _ROWS_A_DIMENSION * a.dimension
     if min(a.count, b.count) < enough:
         details["expected_bias"] = estimated_bias(a, b)
+        least = f"at least {a.dimension}, better " if min(a.count, b.count) < a.dimension else ""
         warnings.warn(
             f"{a.count} real and {b.count} fake rows are few for {a.dimension} dimensions: two such sets of one law "
-            f"have a Frechet distance of about {details['expected_bias']:.4g}, not 0. Take at least {a.dimension} of "
-            f"each, better {enough}",
+            f"have a Frechet distance of about {details['expected_bias']:.4g}, not 0. Take {least}{enough} of "
+            "each",
             SmallSampleWarning,
             stacklevel=2,
         )

@@ -119,8 +119,9 @@ class ProgressBar(Callback):
                 self._bar.disable = True  # nothing is written when it is closed or collected either
             self._bar = None
             # tqdm does not give its lock back when drawing fails, and bars of other threads would wait for it for ever.
+            lock: Any = tqdm.get_lock()  # type: ignore[no-untyped-call, unused-ignore]
             with contextlib.suppress(AssertionError, RuntimeError):  # not held: it was closing
-                tqdm.get_lock().release()
+                lock.release()
             warnings.warn(f"the progress bar cannot be written any more: {error}", RuntimeWarning, stacklevel=3)
 
 
