@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganblocks.functional.image_range import from_uint8, rescale, to_uint8
+from ganblocks.functional.image_range import from_uint8, intensities, rescale, to_uint8
 from tolerances import for_dtype
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
@@ -100,3 +100,28 @@ def test_wrong_arguments_are_named():
         rescale(torch.zeros(3), (1, 1))
     with pytest.raises(ValueError, match=r"`target` is \(0, inf\)"):
         rescale(torch.zeros(3), (0, 1), (0, math.inf))
+
+
+def test_intensities_of_bytes_are_shares_of_255():
+    expected = torch.tensor([level / 255 for level in range(256)])
+    assert torch.equal(intensities(LEVELS), expected)
+    assert intensities(LEVELS)[[0, 255]].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_intensities_of_bytes_and_of_floats_agree(dtype):
+    images = from_uint8(LEVELS, dtype=dtype)
+    assert intensities(images).dtype == dtype
+    torch.testing.assert_close(intensities(images).float(), intensities(LEVELS), **for_dtype(torch.float32))
+
+
+def test_intensities_are_linear_not_clamped_and_differentiable():
+    images = torch.tensor([-3.0, -1.0, 0.0, 0.5, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert intensities(images).tolist() == [-1.0, 0.0, 0.5, 0.75, 1.0, 1.5]
+    assert torch.autograd.gradcheck(intensities, images)
+    assert torch.autograd.gradgradcheck(intensities, images)
+
+
+def test_intensities_of_whole_numbers_other_than_bytes_are_refused():
+    with pytest.raises(TypeError, match=r"`images` is torch.int64, but must be uint8, or a floating-point"):
+        intensities(torch.arange(3))

@@ -116,7 +116,7 @@ class TestBase:
         make(tmp_path, second, Callback()).fit()
         assert second.count == 6
 
-    def test_moments_come_in_order_and_backwards_at_the_end(self, tmp_path: Path) -> None:
+    def test_moments_come_in_order_and_so_do_the_ends(self, tmp_path: Path) -> None:
         told: list[str] = []
 
         class Teller(Callback):
@@ -138,7 +138,7 @@ class TestBase:
         make(tmp_path, Teller("a"), Teller("b"), total_images=8, log_images=8).fit()
         assert told == [
             *("a start 0", "b start 0", "a step 0 4", "b step 0 4"),
-            *("a record 8", "b record 8", "a step 4 8", "b step 4 8", "b end True", "a end True"),
+            *("a record 8", "b record 8", "a step 4 8", "b step 4 8", "a end True", "b end True"),
         ]
 
 

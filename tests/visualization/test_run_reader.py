@@ -11,6 +11,7 @@ from PIL import Image
 
 from ganblocks.visualization.run_reader import (
     best_rows,
+    find_figures,
     find_sheets,
     finite,
     measurements,
@@ -241,6 +242,34 @@ def test_a_link_within_the_run_is_followed(root):
     (root / "samples" / "5_4px.png").symlink_to(root / "elsewhere.png")
     sheets, refused = find_sheets(root)
     assert ([sheet.images_seen for sheet in sheets], refused) == ([5], 0)
+
+
+def test_figures_come_by_name_and_numbers_by_size(root):
+    for name in ("latent_10.png", "latent_9.PNG", "Confusion.png", "rows.jpg", ".hidden.png", "notes.txt"):
+        draw(root / "figures" / name, (7, 3))
+    figures, refused = find_figures(root)
+    assert [figure.name for figure in figures] == ["Confusion", "latent_9", "latent_10"]
+    assert {(figure.width, figure.height) for figure in figures} == {(7, 3)}
+    assert [figure.bytes for figure in figures] == [figure.path.stat().st_size for figure in figures]
+    assert refused == 0
+    assert find_figures(root / "samples") == ([], 0)
+
+
+def test_figures_from_outside_and_damaged_ones_are_refused(root):
+    draw(root / "figures" / "own.png")
+    whole = (root / "figures" / "own.png").read_bytes()
+    draw(root.parent / "outside.png")
+    (root / "figures" / "linked.png").symlink_to(root.parent / "outside.png")
+    (root / "figures" / "dangling.png").symlink_to(root / "nothing.png")
+    (root / "figures" / "folder.png").mkdir()
+    (root / "figures" / "half.png").write_bytes(whole[: len(whole) // 2])
+    (root / "figures" / "page.png").write_bytes(b"<svg onload='x'/>" * 9)
+    figures, refused = find_figures(root)
+    assert ([figure.name for figure in figures], refused) == (["own"], 5)
+    other = root.parent / "other"
+    other.mkdir()
+    (other / "figures").symlink_to(root / "figures")
+    assert find_figures(other) == ([], 0)
 
 
 @given(st.integers(0, 300), st.integers(1, 70))

@@ -1,8 +1,9 @@
 """The formulas, in plain PyTorch: any device, any order of gradient. Everything faster is compared with these."""
 
 from ganblocks.functional.bias_act import bias_act
+from ganblocks.functional.corruption import gaussian_noise, masking_noise, salt_and_pepper
 from ganblocks.functional.fade import fade_in
-from ganblocks.functional.image_range import from_uint8, rescale, to_uint8
+from ganblocks.functional.image_range import from_uint8, intensities, rescale, to_uint8
 from ganblocks.functional.latent import lerp, normal_latents, reparameterize, slerp, truncated_normal_latents
 from ganblocks.functional.minibatch_std import minibatch_std
 from ganblocks.functional.pixel_norm import pixel_norm
@@ -15,12 +16,16 @@ __all__ = [
     "downsample_box",
     "fade_in",
     "from_uint8",
+    "gaussian_noise",
+    "intensities",
     "lerp",
+    "masking_noise",
     "minibatch_std",
     "normal_latents",
     "pixel_norm",
     "reparameterize",
     "rescale",
+    "salt_and_pepper",
     "slerp",
     "to_uint8",
     "truncated_normal_latents",

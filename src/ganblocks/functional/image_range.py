@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ganblocks._checks import require
 
-__all__ = ["from_uint8", "rescale", "to_uint8"]
+__all__ = ["from_uint8", "intensities", "rescale", "to_uint8"]
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -43,6 +43,28 @@ def from_uint8(images: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
     require(dtype.is_floating_point, "dtype", dtype, "a floating-point type", TypeError)
     wide = torch.float32 if dtype.itemsize < 4 else dtype
     return images.to(wide).div(127.5).sub(1).to(dtype)
+
+
+def intensities(images: Tensor) -> Tensor:
+    """Turn images into intensities in [0, 1], as autoencoders take and return them: ``x / 255`` or ``(x + 1) / 2``.
+
+    Black is 0 and white is 1, exactly. Both kinds of the same image agree to the last rounding or two.
+
+    Args:
+        images: Any shape: uint8, or floating-point in [-1, 1]. Nothing is clamped; images that are intensities already
+            cannot be told from others and would be squeezed into [0.5, 1].
+
+    Returns:
+        float32 for uint8, else the dtype of ``images``; differentiable in floating-point images.
+
+    Raises:
+        TypeError: ``images`` are neither uint8 nor floating-point.
+    """
+    if images.dtype == torch.uint8:
+        return images.float().div(255)
+    floating = images.is_floating_point()
+    require(floating, "images", images.dtype, "uint8, or a floating-point tensor in [-1, 1]", TypeError)
+    return (images + 1) / 2
 
 
 def rescale(

@@ -10,6 +10,7 @@ from ganblocks.losses.adversarial import (
     relativistic,
     wasserstein,
 )
+from ganblocks.losses.divergence import free_bits, kl_divergence, monte_carlo_kl
 from ganblocks.losses.penalties import (
     drift_penalty,
     gradient_penalty,
@@ -17,19 +18,26 @@ from ganblocks.losses.penalties import (
     r1_penalty,
     r2_penalty,
 )
+from ganblocks.losses.reconstruction import bernoulli, gaussian, squared_error
 
 __all__ = [
     "AdversarialLoss",
+    "bernoulli",
     "by_name",
     "drift_penalty",
+    "free_bits",
+    "gaussian",
     "gradient_penalty",
     "hinge",
     "input_gradients",
+    "kl_divergence",
     "least_squares",
     "minimax",
+    "monte_carlo_kl",
     "non_saturating",
     "r1_penalty",
     "r2_penalty",
     "relativistic",
+    "squared_error",
     "wasserstein",
 ]

@@ -20,9 +20,11 @@ from ganblocks.metrics.frechet import (
     frechet_distance_from_features,
     frechet_distance_from_moments,
 )
+from ganblocks.metrics.frechet_bias import estimated_bias
 from ganblocks.metrics.inception_score import inception_score
 from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.metrics.kid import kernel_distance, kernel_distance_u_statistic, squared_mmd
+from ganblocks.metrics.likelihood import active_units, importance_weighted_bound
 from ganblocks.metrics.ms_ssim import MS_SSIM_WEIGHTS, ms_ssim, ms_ssim_diversity, ssim
 from ganblocks.metrics.nearest import memorisation, nearest_neighbors
 from ganblocks.metrics.path_length import perceptual_path_length
@@ -53,14 +55,17 @@ __all__ = [
     "RunningStatistics",
     "Score",
     "Statistics",
+    "active_units",
     "classification_report",
     "classifier_extractor",
+    "estimated_bias",
     "evaluate",
     "expected_bias",
     "frechet_distance",
     "frechet_distance_from_features",
     "frechet_distance_from_moments",
     "gather_rows",
+    "importance_weighted_bound",
     "inception_extractor",
     "inception_score",
     "kernel_distance",

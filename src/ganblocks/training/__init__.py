@@ -1,8 +1,10 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
 from ganblocks.training import recipes
+from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
 from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, SampleSheets, Summary, TensorBoard
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
+from ganblocks.training.checkpoint_directory import read_newest_checkpoint
 from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
 from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.ema import ExponentialMovingAverage
@@ -10,17 +12,21 @@ from ganblocks.training.guard import FiniteGuard
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
 from ganblocks.training.precision import Precision
+from ganblocks.training.pretraining import pretrain_stack
 from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.training.randomness import StepContext
 from ganblocks.training.reporting import Report
 from ganblocks.training.run_directory import RunLock, new_run_directory
 from ganblocks.training.schedule import ConstantSchedule, CosineSchedule, Phase, ProgressiveSchedule, Schedule
+from ganblocks.training.scoring import NearestSheet, Scores
 from ganblocks.training.steps import AdversarialStep, GuardedStep, Step, latent_sampler
 from ganblocks.training.trainer import FitResult, Trainer
+from ganblocks.training.vae_step import VAEStep, evaluate_vae
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = [
     "AdversarialStep",
+    "AutoencoderStep",
     "Callback",
     "Checkpoint",
     "CheckpointStore",
@@ -34,6 +40,7 @@ __all__ = [
     "GracefulStop",
     "GuardedStep",
     "Measurements",
+    "NearestSheet",
     "Phase",
     "Precision",
     "ProgressBar",
@@ -44,16 +51,22 @@ __all__ = [
     "RunLog",
     "SampleSheets",
     "Schedule",
+    "Scores",
     "Step",
     "StepContext",
     "Summary",
     "TensorBoard",
     "Trainer",
+    "VAEStep",
+    "evaluate_autoencoder",
     "evaluate_classifier",
+    "evaluate_vae",
     "latent_sampler",
     "load_weights",
     "new_run_directory",
     "plain_weights",
     "predict_logits",
+    "pretrain_stack",
+    "read_newest_checkpoint",
     "recipes",
 ]

@@ -170,9 +170,10 @@ class Trainer:
             if hasattr(self.batches, "close"):  # worker processes
                 endings.callback(self.batches.close)
             self._begin()
+            for callback in reversed(self.callbacks):  # what is left last is done first: they end in their own order
+                endings.callback(lambda ending=callback: ending.on_end(self, self._finished))  # type: ignore[misc]
             for callback in self.callbacks:
                 callback.on_start(self)
-                endings.callback(self._end, callback)
             while self.images_seen < self.total_images and not self.stop_requested:
                 self.phase = self.schedule.phase(self.images_seen)
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
@@ -307,9 +308,6 @@ class Trainer:
                 f"{phase.resolution}x{phase.resolution} images ({error}). Use a smaller batch, fewer channels or a "
                 "lower resolution"
             ) from error
-
-    def _end(self, callback: Callback) -> None:
-        callback.on_end(self, self._finished)
 
     def _due(self, previous: int, every: int) -> bool:
         return self.images_seen // every > previous // every

@@ -1,8 +1,28 @@
 """Pictures of what networks make and of how training went."""
 
 from ganblocks.visualization.animation import save_animation
+from ganblocks.visualization.classification import class_bars
+from ganblocks.visualization.confusion import confusion_matrix
 from ganblocks.visualization.curves import save_curves
 from ganblocks.visualization.grid import image_grid, save_image_grid
+from ganblocks.visualization.latent import decoder_grid, latent_scatter, pca_scatter
+from ganblocks.visualization.panel import sample_panel
+from ganblocks.visualization.reconstruction import reconstruction_rows
 from ganblocks.visualization.report import write_report
+from ganblocks.visualization.summary import model_summary
 
-__all__ = ["image_grid", "save_animation", "save_curves", "save_image_grid", "write_report"]
+__all__ = [
+    "class_bars",
+    "confusion_matrix",
+    "decoder_grid",
+    "image_grid",
+    "latent_scatter",
+    "model_summary",
+    "pca_scatter",
+    "reconstruction_rows",
+    "sample_panel",
+    "save_animation",
+    "save_curves",
+    "save_image_grid",
+    "write_report",
+]

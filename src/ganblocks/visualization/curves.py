@@ -14,6 +14,7 @@ import numpy as np
 
 from ganblocks._checks import require
 from ganblocks._files import written_atomically
+from ganblocks.visualization.canvas import COLORS, FAINT, FRAME, INK, MUTED
 from ganblocks.visualization.run_reader import Record, read_records
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["save_curves"]
 
 Series = tuple[np.ndarray, np.ndarray]
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: safe for colour-blind
-_INK, _MUTED, _FAINT = "#222222", "#707070", "#e6e6e6"
 _PANELS = (
     "Losses",
     "Penalty",
@@ -95,13 +94,13 @@ def save_curves(
         _draw_panel(panel, name, series, unit) for panel, (name, series) in zip(axes, panels.items(), strict=True)
     ]
     _draw_stages(axes, logged, x, unit)
-    axes[-1].set_xlabel("thousand images seen" if x == "images_seen" else x.replace("_", " "), color=_INK)
+    axes[-1].set_xlabel("thousand images seen" if x == "images_seen" else x.replace("_", " "), color=INK)
     if title:
-        figure.suptitle(title, x=0.012, ha="left", fontsize=15, fontweight="bold", color=_INK)
+        figure.suptitle(title, x=0.012, ha="left", fontsize=15, fontweight="bold", color=INK)
     if spans := sorted({span for span in smoothed if span}):
         lengths = " or ".join(str(span) for span in spans)
         note = f"thin: as logged;  thick: exponential moving average over {lengths} records"
-        figure.supxlabel(note, x=0.99, ha="right", fontsize=8.5, color=_MUTED)
+        figure.supxlabel(note, x=0.99, ha="right", fontsize=8.5, color=MUTED)
     with written_atomically(path) as file:
         figure.savefig(file, format=suffix[1:], metadata={"Date": None} if suffix == ".svg" else None)
 
@@ -203,7 +202,7 @@ def _draw_panel(axes: "Axes", name: str, panel: dict[str, Series], unit: float) 
     """Draw all series of one panel; the length of the moving average, 0 without one."""
     longest, bounds = 0, []
     for index, (key, (positions, values)) in enumerate(panel.items()):
-        color = _COLORS[index % len(_COLORS)]
+        color = COLORS[index % len(COLORS)]
         finite = values[np.isfinite(values)]
         if len(values) <= _FEW or name == "Learning rate":
             shown, marker = values, "o" if len(values) <= _FEW else ""
@@ -234,8 +233,8 @@ def _dress(axes: "Axes", name: str, low: float, high: float, positive: bool) -> 
         margin = (0.5 * abs(high) or 1.0) if constant else 0.06 * (high - low)
         axes.set_ylim(low - margin, high + margin)
         if low < 0 < high:
-            axes.axhline(0, color="#b0b0b0", linewidth=0.8, zorder=1)
-    axes.set_title(name, loc="left", fontsize=12, fontweight="bold", color=_INK, pad=8)
+            axes.axhline(0, color=FRAME, linewidth=0.8, zorder=1)
+    axes.set_title(name, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1.0, 1.0),
@@ -246,11 +245,11 @@ def _dress(axes: "Axes", name: str, low: float, high: float, positive: bool) -> 
         handlelength=1.1,
         borderaxespad=0.1,
     )
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#b0b0b0")
-    axes.tick_params(colors=_MUTED, labelsize=9.5, length=3)
+    axes.spines[["left", "bottom"]].set_color(FRAME)
+    axes.tick_params(colors=MUTED, labelsize=9.5, length=3)
     axes.margins(x=0.005)
 
 
@@ -277,7 +276,7 @@ def _draw_stages(panels: Sequence["Axes"], records: Sequence[Record], x: str, un
                 textcoords="offset points",
                 va="top",
                 fontsize=9,
-                color=_MUTED,
+                color=MUTED,
                 zorder=4,
                 bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
             )

@@ -23,6 +23,7 @@ from ganblocks._checks import require
 from ganblocks._files import written_atomically
 from ganblocks.visualization import markup
 from ganblocks.visualization.curves import save_curves
+from ganblocks.visualization.report_figures import figures_section
 from ganblocks.visualization.run_reader import (
     Record,
     Run,
@@ -58,10 +59,11 @@ def write_report(
     """Write one HTML page about a run, finished or not, replacing an older one in a single step.
 
     The page holds sheets of samples with a slider over time (at most 60, at most 64 MiB), the curves of
-    :func:`save_curves`, the newest scores with their fingerprints,
-    every measurement (log keys of distances, swd, fid, kid, accuracies and what else is a metric), the last losses,
-    settings, environment and history. It needs no network. What is missing or torn is left out or said; files that lead
-    out of the run directory, through a link, are not shown. Without matplotlib there are no curves.
+    :func:`save_curves`, the pictures of ``figures/*.png`` under their names (at most 40, at most 32 MiB), the newest
+    scores with their fingerprints, every measurement (log keys of distances, swd, fid, kid, accuracies and what else is
+    a metric), the last losses, settings, environment and history. It needs no network. What is missing or torn is left
+    out or said; files that lead out of the run directory, through a link, are not shown. Without matplotlib there are
+    no curves.
 
     Args:
         run_dir: directory with ``log.jsonl``, ``config.json`` and ``samples/<images seen>_<resolution>px.png``; some of
@@ -92,6 +94,7 @@ def write_report(
     sections = (
         _samples_section(root),
         _curves_section(run),
+        figures_section(root),
         _scores_section(run),
         _measurements_section(run),
         _losses_section(run),

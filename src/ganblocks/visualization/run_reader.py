@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "Picture",
     "Record",
     "Run",
     "Sheet",
     "best_rows",
+    "find_figures",
     "find_sheets",
     "finite",
     "measurements",
@@ -70,6 +72,17 @@ class Sheet:
     path: Path
     images_seen: int
     resolution: int | None
+    width: int
+    height: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file of ``figures/``: where it is, its name without the suffix, its pixels and bytes."""
+
+    path: Path
+    name: str
     width: int
     height: int
     bytes: int
@@ -140,6 +153,26 @@ def find_sheets(root: Path) -> tuple[list[Sheet], int]:
     return sorted(sheets, key=lambda sheet: (sheet.images_seen, sheet.resolution or 0)), refused
 
 
+def find_figures(root: Path) -> tuple[list[Picture], int]:
+    """PNG files of ``figures/`` by name, numbers in it by their size, and how many are refused as by `find_sheets`.
+
+    Hidden files and what has another suffix are neither.
+    """
+    folder = root / "figures"
+    names = os.listdir(folder) if folder.is_dir() and folder.resolve().is_relative_to(root) else []
+    pictures, refused = [], 0
+    for name in names:
+        if name.startswith(".") or not name.lower().endswith(".png"):
+            continue
+        path = _own_file(root, folder / name)
+        size = None if path is None else _png_size(path)
+        if path is None or size is None:
+            refused += 1
+        else:
+            pictures.append(Picture(path, name[:-4], *size))
+    return sorted(pictures, key=lambda picture: (_natural(picture.name), picture.name)), refused
+
+
 def measurements(records: Sequence[Record]) -> tuple[list[str], list[dict[str, Any]], list[str]]:
     """Sort what was measured now and then from what was logged all along.
 
@@ -198,6 +231,12 @@ def spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return [count - 1] if most == 1 else [round(k * (count - 1) / (most - 1)) for k in range(most)]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts epoch_9 before epoch_10."""
+    parts = re.findall(r"([0-9]+)|([^0-9]+)", name.lower())
+    return [(len(digits.lstrip("0")), digits.lstrip("0")) if digits else (-1, text) for digits, text in parts]
 
 
 def _own_file(root: Path, path: Path) -> Path | None:

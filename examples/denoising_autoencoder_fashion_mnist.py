@@ -1,0 +1,343 @@
+"""Remove noise from Fashion-MNIST, MNIST or your own images with a small convolutional autoencoder, beside PCA.
+
+    python examples/denoising_autoencoder_fashion_mnist.py                       # scikit-learn's 1,797 digits
+    python examples/denoising_autoencoder_fashion_mnist.py --data fashion_mnist/ # a folder with the IDX files
+    python examples/denoising_autoencoder_fashion_mnist.py --data mnist/ --noise masking --noise-level 0.5
+    python examples/denoising_autoencoder_fashion_mnist.py --data my_images/     # a folder or a zip file
+    python examples/denoising_autoencoder_fashion_mnist.py --data mnist/ --recipe document   # the learning rate stays
+
+Needs: pip install "ganblocks[train,metrics]". Runs on a CPU or a GPU; Fashion-MNIST takes some minutes on one core.
+
+The run directory (--out) ends up with
+    figures/denoising.png       images kept from training, the same with noise, and what the network makes of them
+    denoiser.safetensors        the network, with its configuration and errors
+    curves.png, report.html     loss and error, in training and on the images kept from it; all of it on one page
+    log.jsonl                   one line of numbers at a time; tensorboard/ has the same for TensorBoard
+    checkpoints/                the newest two; config.json has all settings
+
+Stopping (Ctrl-C, SIGTERM, a crash) loses nothing: the same command goes on from the last checkpoint.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganblocks._version import __version__
+from ganblocks.data import ArrayImages, ImageFolder, TensorBatches, idx_images, read_images, split
+from ganblocks.data.source import ImageSource
+from ganblocks.errors import GanblocksError
+from ganblocks.functional.image_range import intensities
+from ganblocks.models.autoencoder import ConvDenoiser, ConvDenoiserConfig
+from ganblocks.training import (
+    Callback,
+    Measurements,
+    Precision,
+    ProgressBar,
+    Report,
+    Summary,
+    TensorBoard,
+    Trainer,
+    new_run_directory,
+    plain_weights,
+)
+from ganblocks.training import autoencoder_recipes as recipes
+from ganblocks.training.autoencoder_step import Corruption, evaluate_autoencoder, reconstruct
+from ganblocks.training.randomness import derived_seed
+from ganblocks.training.saved_weights import write_weights
+from ganblocks.visualization.reconstruction import reconstruction_rows
+from ganblocks.visualization.summary import model_summary
+
+DEFAULTS: dict[str, dict[str, Any]] = {  # what depends on the data
+    "built_in": {"channels": [16], "epochs": 8, "learning_rate": 0.01, "threads": 1},
+    "idx": {"channels": [16, 8], "epochs": 10, "threads": 1},  # a batch is too small for two threads to share
+    "folder": {"channels": [16, 8], "epochs": 20, "resolution": 32},
+}
+COUNTS = ("resolution", "channels", "epochs", "batch_size", "total_images", "held_out", "threads")  # at least 1
+NOISE_LEVELS = {"gaussian": 0.2, "masking": 0.5, "salt_and_pepper": 0.2}
+MOST_COMPONENTS = 256  # that the comparison looks for the best number among
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Images uint8 [N, C, R, R] to train on, those to measure on, and what the sources say."""
+
+    images: Tensor
+    test_images: Tensor
+    fingerprints: tuple[str, ...]
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and fill in what depends on other choices."""
+    parser = argparse.ArgumentParser(
+        description="Train a convolutional denoiser and compare it with principal components.",
+        epilog="The same command again goes on where the run was stopped.",
+    )
+    add = parser.add_argument
+    add(
+        "--data",
+        type=Path,
+        help="IDX files, or a folder or zip of images (default: $GANBLOCKS_DATA/fashion_mnist, else digits)",
+    )
+    add("--out", type=Path, default=Path("runs/denoiser"), help="run directory (default: %(default)s)")
+    add("--fresh", action="store_true", help="start anew in a new directory, OUT-2 and so on")
+    add("--resolution", type=int, help="side of the images (default: as they are; 32 for folders)")
+    add("--channels", type=int, nargs="+", help="of the encoder's layers (default: 16 8; digits 16)")
+    add("--noise", choices=tuple(NOISE_LEVELS), default="gaussian")
+    add("--noise-level", type=float, help="standard deviation, or share of the pixels (default: 0.2; masking 0.5)")
+    add("--recipe", choices=("denoising", "document"), default="denoising", help="document: the learning rate stays")
+    add("--loss", choices=("squared_error", "bernoulli"), default="squared_error")
+    add("--epochs", type=int, help="passes over the images (default: 10; digits 8, folders 20)")
+    add("--total-images", type=int, help="stop after this many images (default: when all epochs are done)")
+    add("--batch-size", type=int, help="images in a batch (default: 32)")
+    add("--learning-rate", type=float, help="the highest (default: 0.001; digits 0.01)")
+    add("--held-out", type=int, help="images kept from training to measure on (default: the test part, else a fifth)")
+    add("--resume", choices=("exact", "lenient"), default="exact", help="lenient: go on where the last bits may differ")
+    add("--seed", type=int, default=0)
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="fp32")
+    add("--threads", type=int, help="CPU threads (default: 1; folders torch's own choice)")
+    add("--dry-run", action="store_true", help="check data, settings and memory, then stop")
+    options = parser.parse_args(arguments)
+    for name in COUNTS:
+        value = getattr(options, name)
+        for number in value if isinstance(value, list) else [] if value is None else [value]:
+            if number < 1:
+                parser.error(f"--{name.replace('_', '-')} is {number}, but must be at least 1")
+    try:
+        device = torch.device(options.device)
+    except RuntimeError:
+        parser.error(f"--device is {options.device}, but must be cpu, cuda or cuda:0 and so on")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device is {options.device}, but PyTorch finds no GPU here")
+    root = os.environ.get("GANBLOCKS_DATA")
+    if options.data is None and root and (Path(root) / "fashion_mnist").exists():
+        options.data = Path(root) / "fashion_mnist"
+    options.kind = "built_in" if options.data is None else "idx" if _is_idx(options.data) else "folder"
+    if options.noise_level is None:
+        options.noise_level = NOISE_LEVELS[options.noise]
+    for name, default in DEFAULTS[options.kind].items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    return options
+
+
+def _is_idx(path: Path) -> bool:
+    """Whether this is a file of images in the IDX format, or a folder with one, as its name says."""
+    return any("idx3" in entry.name for entry in (path.iterdir() if path.is_dir() else [path]))
+
+
+def open_data(options: argparse.Namespace) -> tuple[ImageSource, ImageSource | None]:
+    """The images to train on, and those to measure on where the data come in two parts."""
+    if options.data is None:
+        print("No --data: using the 1,797 digits (8 px) of scikit-learn.")
+        return built_in_digits(), None
+    if options.kind == "folder":
+        return ImageFolder(options.data), None
+    both = options.data.is_dir() and options.held_out is None
+    return idx_images(options.data), idx_images(options.data, "test") if both else None
+
+
+def built_in_digits() -> ArrayImages:
+    """The digits that scikit-learn installs: 8x8 counts of 0 to 16, from 43 writers (Alpaydin and Kaynak 1998)."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            'the built-in digits come with scikit-learn, which is not installed: pip install "ganblocks[metrics]"'
+        ) from error
+    digits = load_digits()
+    return ArrayImages(digits.images / 16, digits.target)
+
+
+def read_data(options: argparse.Namespace) -> Data:
+    """All images in memory, in the two parts; labels are not used."""
+    source, test = open_data(options)
+    resolution = options.resolution or min(source.size(0))
+    if test is None:
+        held_out = max(1, len(source) // 5) if options.held_out is None else options.held_out
+        training, testing = split(len(source), held_out, seed=options.seed)
+        images, test_images = (read_images(source, resolution, indices=part)[0] for part in (training, testing))
+    else:
+        images, test_images = (read_images(part, resolution)[0] for part in (source, test))
+    parts = [source] if test is None else [source, test]
+    return Data(images, test_images, tuple(part.fingerprint for part in parts))
+
+
+def denoised_by_components(images: Tensor, corruption: Corruption, noisy: Tensor, seed: int) -> tuple[Tensor, int]:
+    """What is left of noisy images in the span of the first principal components of clean ones.
+
+    Args:
+        images: Training images uint8 ``[N, C, R, R]``.
+        corruption: The noise.
+        noisy: Intensities ``[M, C, R, R]``.
+        seed: Of the noise on training images, by which the number of components is chosen.
+
+    Returns:
+        Images like ``noisy``, and the number of components with the smallest error on noisy training images.
+
+    Raises:
+        ImportError: If scikit-learn is missing.
+    """
+    try:
+        from sklearn.decomposition import PCA
+    except ImportError as error:
+        raise ImportError('principal components need scikit-learn: pip install "ganblocks[metrics]"') from error
+    training = intensities(images)
+    flat = training.flatten(1).numpy()
+    pca = PCA(min(MOST_COMPONENTS, *flat.shape), random_state=0).fit(flat)
+    part = training[:10_000]
+    seen = corruption(part, generator=torch.Generator().manual_seed(seed))
+    clean, given = (torch.from_numpy(pca.transform(x.flatten(1).numpy())).double() for x in (part, seen))
+    # A component that is kept has the error of its noise, one that is not kept loses what it had.
+    gain = (clean.square() - (given - clean).square()).mean(0).cumsum(0)
+    count = int(gain.argmax()) + 1
+    codes = torch.from_numpy(pca.transform(noisy.flatten(1).numpy()))[:, :count]
+    rebuilt = codes @ torch.from_numpy(pca.components_[:count]) + torch.from_numpy(pca.mean_)
+    return rebuilt.reshape(noisy.shape).to(noisy.dtype).clamp(0, 1), count
+
+
+class Reconstructions(Callback):
+    """Draws test images, with noise and without it, at the end of a run or where it was stopped."""
+
+    def __init__(self, model: ConvDenoiser, images: Tensor, noisy: Tensor, count: int = 10) -> None:
+        self.model = model
+        self.images = intensities(images[:count])
+        self.noisy = noisy[:count]
+
+    def on_end(self, trainer: Trainer, finished: bool) -> None:
+        """Write ``figures/denoising.png``."""
+        if trainer.run_dir is not None:
+            (trainer.run_dir / "figures").mkdir(exist_ok=True)
+            reconstruction_rows(
+                self.images,
+                reconstruct(self.model, self.noisy, prepare=None),
+                noisy=self.noisy,
+                errors=True,
+                path=trainer.run_dir / "figures" / "denoising.png",
+            )
+
+
+def finish(run_dir: Path, model: ConvDenoiser, data: Data, noisy: Tensor, corruption: Corruption, seed: int) -> None:
+    """Tell how well the network does, and write it into the run directory."""
+    clean = intensities(data.test_images)
+
+    def error(images: Tensor) -> float:
+        return (images - clean).square().mean(dtype=torch.float64).item()
+
+    errors = {"noisy": error(noisy), "denoised": error(reconstruct(model, noisy, prepare=None))}
+    try:
+        linear, count = denoised_by_components(data.images, corruption, noisy, seed)
+        errors[f"{count} components"] = error(linear)
+    except ImportError as missing:
+        print(missing)
+    print(f"Mean squared error of a pixel of {len(clean):,} test images:")
+    for name, value in errors.items():
+        print(f"  {name:<16}{value:.5f}")
+    about = {
+        "format": "pt",
+        "ganblocks": __version__,
+        "model": "conv_denoiser",
+        "config": model.config.to_dict(),
+        "mse": errors,
+    }
+    weights = {name: tensor.cpu().contiguous() for name, tensor in plain_weights(model).items()}
+    write_weights(run_dir / "denoiser.safetensors", weights, about)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Prepare data, network and recipe, then train, from the newest checkpoint if there is one."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    run_dir = new_run_directory(options.out) if options.fresh else options.out
+    data = read_data(options)
+    config = ConvDenoiserConfig(data.images.shape[-1], data.images.shape[1], tuple(options.channels))
+    names = ("epochs", "batch_size", "learning_rate", "loss", "noise", "noise_level")
+    changes = {name: getattr(options, name) for name in names}
+    make = recipes.document if options.recipe == "document" else recipes.denoising_autoencoder
+    recipe = make(**{name: value for name, value in changes.items() if value is not None})
+    schedule = recipe.schedule(len(data.images))
+
+    device = torch.device(options.device)
+    precision = Precision.resolve(options.precision, device)
+    torch.manual_seed(options.seed)
+    model = ConvDenoiser(config).to(device)
+    step = recipe.build_step(model, precision=precision)
+    corruption = recipe.corruption()
+    assert corruption is not None
+    # The test images have the same noise whenever they are measured.
+    generator = torch.Generator().manual_seed(derived_seed(options.seed, "test noise"))
+    noisy = corruption(intensities(data.test_images), generator=generator)
+
+    def measure(trainer: Trainer) -> dict[str, float]:
+        return evaluate_autoencoder(model, data.test_images, inputs=noisy, loss=step.loss, logits=step.logits)
+
+    points = min(recipe.epochs, 10)
+    size = f"{data.images.shape[-1]}x{data.images.shape[-1]}"
+    kind = options.noise.replace("_", " ")
+    title = f"Denoising autoencoder, {len(data.images):,} images, {size}, {kind} noise of {options.noise_level:g}"
+    trainer = Trainer(
+        step,
+        TensorBatches(data.images, seed=options.seed),
+        schedule,
+        run_dir=None if options.dry_run else run_dir,  # a trial must not claim the directory for its settings
+        seed=options.seed,
+        resume=options.resume,
+        total_images=options.total_images,
+        settings={
+            "config": config.to_dict(),
+            "recipe": dataclasses.asdict(recipe),
+            "data": data.fingerprints,
+            "held_out": len(data.test_images),
+            "precision": precision.name,
+        },
+        callbacks=[
+            ProgressBar(),
+            Measurements(measure, fractions=[(point + 1) / points for point in range(points)], show=True),
+            TensorBoard(),
+            Summary(title=title),
+            Reconstructions(model, data.test_images, noisy),
+            Report(title=title, fractions=(0.5,)),
+        ],
+        log_images=max(1, schedule.total_images // 400),
+        save_images=max(1, schedule.total_images // 20),
+        metadata=lambda trainer: {"model": "conv_denoiser", "config": config.to_dict()},
+    )
+    print(model_summary(model, data.images.shape[1:]))
+    print(
+        f"{len(data.images):,} images to train on, {len(data.test_images):,} to measure on; "
+        f"{precision.name} on {device}, {torch.get_num_threads()} threads",
+        flush=True,
+    )
+    trainer.dry_run()
+    if options.dry_run:
+        print("Dry run: everything fits. Nothing was trained.")
+        return 0
+    result = trainer.fit()
+    state = "finished" if result.finished else "stopped; the same command goes on from here"
+    print(f"{result.images_seen:,} images in {result.seconds:.0f} s: {state}. See {run_dir}")
+    if result.finished:
+        finish(run_dir, model, data, noisy, corruption, derived_seed(options.seed, "components"))
+    return result.exit_code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the example; returns the exit code."""
+    options = parse(arguments)
+    warnings.simplefilter("default")
+    try:
+        return train(options)
+    except (GanblocksError, ValueError, OSError, ImportError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
