@@ -243,6 +243,7 @@ class Run:
     def classify(self, stack: PretrainedStack | None) -> tuple[int, dict[str, Any]]:
         """Train the classifier; the exit code, and what there is to report if it came to its end."""
         recipe, data = self.recipe, self.data
+        print(f"seed {self.seed}: classifier", flush=True)
         torch.manual_seed(self.seed)
         if stack is None or recipe.stacking == "none":
             classifier = StackedClassifier(self.config)
