@@ -67,6 +67,12 @@ def run(out: Path, *arguments: object, **environment: str) -> Outcome:
     return Outcome(code, stdout.getvalue(), stderr.getvalue(), [str(warning.message) for warning in caught])
 
 
+@pytest.fixture(autouse=True)
+def without_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests know the digits and what they write themselves, whatever lies on this machine."""
+    monkeypatch.delenv("GANBLOCKS_DATA", raising=False)
+
+
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains without pictures and events, which cost more than tiny networks do."""
