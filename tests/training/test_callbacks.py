@@ -451,6 +451,13 @@ class TestPassed:
         alone = [[hit for *_, hit in walk(schedule, batches, (fraction,))] for fraction in fractions]
         assert together == [any(hits) for hits in zip(*alone, strict=True)] if alone else not any(together)
 
+    @pytest.mark.parametrize("epochs", [3, 7, 60, 93, 200])
+    def test_the_end_of_an_epoch_is_passed_by_its_last_batch(self, epochs: int) -> None:
+        # 7 / 60 * 480 is more than 56 in floating point.
+        points = tuple((epoch + 1) / epochs for epoch in range(epochs))
+        hits = [after for _, _, after, hit in walk(ConstantSchedule(8 * epochs, 1, 1.0), [4], points) if hit]
+        assert hits == [8 * (epoch + 1) for epoch in range(epochs)]
+
     def test_the_extent_of_a_run_that_does_not_grow_is_the_trainers(self, tmp_path: Path) -> None:
         trainer = make(tmp_path, SampleSheets(draw, fractions=(1.0,)), schedule=FLAT, total_images=12)
         trainer.fit()

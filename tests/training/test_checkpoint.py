@@ -545,6 +545,29 @@ def test_a_damaged_checkpoint_is_nobody_s_best(tmp_path: Path) -> None:
     assert [int(path.name) for path in store.list()] == [2, 3]
 
 
+def test_the_best_is_the_one_of_the_lowest_score_and_the_newest_of_equals(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep_last=9)
+    assert store.best_valid() is None
+    for images_seen, score in {1: None, 2: 3.0, 3: 1.0, 4: 1.0, 5: 2.0}.items():
+        store.save(state(images_seen), images_seen, score=score)
+        if images_seen == 1:
+            assert store.best_valid() is None
+    best = store.best_valid()
+    assert best is not None
+    assert best.images_seen == 4
+
+
+def test_a_damaged_best_is_told_and_the_next_best_read(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep_last=9)
+    for images_seen, score in {1: 2.0, 2: 1.0, 3: 3.0}.items():
+        store.save(state(images_seen), images_seen, score=score)
+    (tmp_path / f"{2:012d}" / "state.json").write_text("{}")
+    with pytest.warns(RuntimeWarning, match="going back to .*000000000001"):
+        best = store.best_valid()
+    assert best is not None
+    assert best.images_seen == 1
+
+
 @pytest.mark.parametrize("score", [math.nan, math.inf])
 def test_a_score_must_be_a_number(tmp_path: Path, score: float) -> None:
     with pytest.raises(ValueError, match="`score` is"):

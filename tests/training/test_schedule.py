@@ -1,5 +1,6 @@
 """Schedules: pure functions of the images seen, with the paper's boundaries."""
 
+import dataclasses
 import math
 
 import pytest
@@ -35,6 +36,12 @@ def test_holds_4x4_then_fades_and_holds_each_doubling() -> None:
     found = [(n, schedule.phase(n).resolution, schedule.phase(n).alpha, schedule.phase(n).fading) for n, *_ in expected]
     assert found == expected
     assert schedule.total_images == 5 * K
+
+
+def test_a_scaled_phase_differs_in_its_learning_rate_alone() -> None:
+    phase = paper(16).phase(K + K // 4)
+    assert dataclasses.asdict(phase.scaled(0.25)) == {**dataclasses.asdict(phase), "learning_rate": 0.25e-3}
+    assert phase.scaled(1) is phase
 
 
 def test_level_of_detail_is_the_authors() -> None:

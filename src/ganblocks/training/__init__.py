@@ -7,10 +7,12 @@ from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
 from ganblocks.training.checkpoint_directory import read_newest_checkpoint
 from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
 from ganblocks.training.divergence import DivergenceWatch
+from ganblocks.training.early_stopping import EarlyStopping
 from ganblocks.training.ema import ExponentialMovingAverage
 from ganblocks.training.guard import FiniteGuard
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
+from ganblocks.training.plateau import ReduceOnPlateau
 from ganblocks.training.precision import Precision
 from ganblocks.training.pretraining import pretrain_stack
 from ganblocks.training.progressive_step import ProgressiveStep
@@ -22,6 +24,7 @@ from ganblocks.training.scoring import NearestSheet, Scores
 from ganblocks.training.steps import AdversarialStep, GuardedStep, Step, latent_sampler
 from ganblocks.training.trainer import FitResult, Trainer
 from ganblocks.training.vae_step import VAEStep, evaluate_vae
+from ganblocks.training.validation import Validation
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
     "DivergenceWatch",
+    "EarlyStopping",
     "ExponentialMovingAverage",
     "FiniteGuard",
     "FitResult",
@@ -46,6 +50,7 @@ __all__ = [
     "ProgressBar",
     "ProgressiveSchedule",
     "ProgressiveStep",
+    "ReduceOnPlateau",
     "Report",
     "RunLock",
     "RunLog",
@@ -58,6 +63,7 @@ __all__ = [
     "TensorBoard",
     "Trainer",
     "VAEStep",
+    "Validation",
     "evaluate_autoencoder",
     "evaluate_classifier",
     "evaluate_vae",

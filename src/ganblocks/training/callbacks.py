@@ -29,6 +29,7 @@ __all__ = [
     "SampleSheets",
     "Summary",
     "TensorBoard",
+    "describe",
     "passed",
     "print_above_bar",
 ]
@@ -204,7 +205,7 @@ class Measurements(Callback):
                 measured = self.measure(trainer)
             trainer.record(measured)
             if self.show:
-                print_above_bar(_describe(trainer, measured))
+                print_above_bar(describe(trainer, measured))
 
 
 class TensorBoard(Callback):
@@ -285,7 +286,8 @@ class Summary(Callback):
             save_curves(records, target, title=self.title or trainer.run_dir.name)
 
 
-def _describe(trainer: "Trainer", measured: Mapping[str, float]) -> str:
+def describe(trainer: "Trainer", measured: Mapping[str, float]) -> str:
+    """One line of measured numbers, and where the run stands."""
     phase = trainer.phase
     stage = "" if phase.resolution is None else f"  {phase.resolution}x{phase.resolution}  alpha {phase.alpha:.2f}"
     values = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in measured.items())
@@ -317,4 +319,6 @@ def passed(trainer: "Trainer", previous: int, fractions: Sequence[float]) -> boo
         length = schedule.stage_lengths[trainer.phase.stage]
     else:
         start, length = 0, trainer.total_images
-    return any(previous < start + fraction * length <= trainer.images_seen for fraction in fractions)
+    # 7 / 60 of 480 is 56 and a trace more in floating point, which without the margin would be a batch too late.
+    points = (start + fraction * length * (1 - 1e-12) for fraction in fractions)
+    return any(previous < point <= trainer.images_seen for point in points)

@@ -182,6 +182,19 @@ class CheckpointStore:
         there = self.list()
         return newest_intact(there, damaged=self._damaged) if there else None
 
+    def best_valid(self) -> Checkpoint | None:
+        """The checkpoint saved with the lowest score, the newest of equal ones; None if none was saved with a score.
+
+        A damaged one gives a ``RuntimeWarning``, and the next best is read.
+
+        Raises:
+            CheckpointCorruptError: There are some with a score, and all are damaged; names each and why.
+            CheckpointError: The best was written by a newer ganblocks or is a symbolic link: not for us to skip.
+        """
+        scores = {path: score for path in self.list() if (score := read_score(path)) is not None}
+        worst_first = sorted(scores, key=lambda path: (-scores[path], path.name))
+        return newest_intact(worst_first, damaged=self._damaged) if scores else None
+
     def load(self, path: str | os.PathLike[str]) -> Checkpoint:
         """Read one checkpoint and verify every byte of it; see ``read_checkpoint`` for the errors.
 

@@ -32,6 +32,10 @@ class Phase:
     fading: bool = False
     stage_images: int = 0
 
+    def scaled(self, factor: float) -> "Phase":
+        """The same, with a learning rate ``factor`` times as high."""
+        return self if factor == 1 else dataclasses.replace(self, learning_rate=factor * self.learning_rate)
+
 
 class Schedule(abc.ABC):
     """A pure function from images seen to a `Phase`, with an end."""

@@ -132,6 +132,7 @@ class Trainer:
         self.images_seen = 0
         self.steps = 0
         self.phase: Phase = schedule.phase(0)
+        self.learning_rate_scale = 1.0  # of the schedule's rate; `ReduceOnPlateau` lowers it
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.log: RunLog | None = None
         self.checkpoints: CheckpointStore | None = None
@@ -175,7 +176,7 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_start(self)
             while self.images_seen < self.total_images and not self.stop_requested:
-                self.phase = self.schedule.phase(self.images_seen)
+                self.phase = self.schedule.phase(self.images_seen).scaled(self.learning_rate_scale)
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
                 values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase))
                 previous, self.images_seen = self.images_seen, self.images_seen + len(images)
