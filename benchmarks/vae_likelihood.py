@@ -1,6 +1,6 @@
 """How likely a variational autoencoder holds MNIST to be: the protocol under which they are compared, as one command.
 
-    OMP_NUM_THREADS=1 python benchmarks/vae_likelihood.py --mnist mnist/ --out runs/likelihood --minutes 40
+    OMP_NUM_THREADS=1 python benchmarks/vae_likelihood.py --mnist mnist/ --out runs/likelihood --minutes 60
 
 The network with one stochastic layer of Burda et al. 2016 (784-200-200-50), images binarised anew each time they are
 seen, batches of 100, Adam at a learning rate that falls; the number at the end is the bound on ``-log p(x)`` by 200
@@ -93,10 +93,10 @@ def main() -> int:
     add = parser.add_argument
     add("--mnist", type=Path, required=True, help="folder with the four IDX files")
     add("--out", type=Path, required=True, help="run directory")
-    add("--epochs", type=int, default=120, help="passes of the schedule (default: %(default)s)")
+    add("--epochs", type=int, default=400, help="passes of the schedule (default: %(default)s)")
     add("--activation", choices=("tanh", "relu", "elu", "silu"), default="silu")
     add("--learning-rate", type=float, help="the highest (default: the recipe's)")
-    add("--minutes", type=float, default=40, help="of this call; the same command goes on (default: %(default)s)")
+    add("--minutes", type=float, default=60, help="of this call; the same command goes on (default: %(default)s)")
     add("--threads", type=int, default=1)
     add("--seed", type=int, default=0)
     add("--device", default="cpu")

@@ -5,7 +5,16 @@ import json
 import pytest
 import torch
 
-from ganblocks.training.environment import describe_environment, deterministic_algorithms, environment_differences
+from ganblocks.data import TensorBatches
+from ganblocks.models.autoencoder import AutoencoderConfig, DenseAutoencoder
+from ganblocks.training import Trainer, autoencoder_recipes
+from ganblocks.training.environment import (
+    describe_environment,
+    deterministic_algorithms,
+    environment_differences,
+    flushed_denormals,
+    settled_arithmetic,
+)
 
 
 def test_the_description_is_json_and_true() -> None:
@@ -17,7 +26,20 @@ def test_the_description_is_json_and_true() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["torch", "threads", "machine", "cpu", "amx", "gpus", "deterministic", "float32_matmul", "tf32", "processes"]
+    "key",
+    [
+        "torch",
+        "threads",
+        "machine",
+        "cpu",
+        "amx",
+        "gpus",
+        "deterministic",
+        "float32_matmul",
+        "tf32",
+        "processes",
+        "denormals",
+    ],
 )
 def test_each_change_of_what_counts_is_told(key: str) -> None:
     now = describe_environment()
@@ -53,3 +75,71 @@ def test_flags_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.backends.cudnn.benchmark == benchmark
     with deterministic_algorithms(False):
         assert not torch.are_deterministic_algorithms_enabled()
+
+
+def denormals(values: torch.Tensor) -> int:
+    """How many are neither 0 nor of full precision; counted in their bits, whatever this thread makes of them."""
+    bits = values.detach().contiguous().view(torch.int32) & 0x7FFFFFFF
+    return int(((bits > 0) & (bits < 0x00800000)).sum())
+
+
+def smaller(count: int = 4) -> torch.Tensor:
+    """A thousandth of the smallest number of full precision."""
+    return torch.full((count,), torch.finfo(torch.float32).tiny) / 1000
+
+
+def test_denormals_are_flushed_inside_and_kept_outside() -> None:
+    assert denormals(smaller()) == 4
+    with flushed_denormals():
+        assert denormals(smaller()) == 0
+        with flushed_denormals():
+            assert describe_environment()["denormals"] == "flushed"
+        assert denormals(smaller()) == 0  # the inner one has left things as they were
+    assert denormals(smaller()) == 4
+    assert describe_environment()["denormals"] == "kept"
+
+
+def test_an_error_puts_the_arithmetic_back() -> None:
+    def fail() -> None:
+        with settled_arithmetic(deterministic=True):
+            assert describe_environment()["denormals"] == "flushed"
+            assert torch.are_deterministic_algorithms_enabled()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert denormals(smaller()) == 4
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_threads_that_do_not_agree_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = torch.full
+
+    def half(size: tuple[int, ...], *arguments: object, **options: object) -> torch.Tensor:
+        bits = original(size, *arguments, **options)  # type: ignore[call-overload]
+        bits[: len(bits) // 2] = 0
+        return bits  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(torch, "full", half)
+    assert describe_environment()["denormals"] == "mixed"
+
+
+def test_moments_of_pixels_that_are_always_black_do_not_become_denormal() -> None:
+    """Their gradient is noise for a while, then 0: 0.9**1000 is 1.7e-46, and without flushing they stop at 1e-45."""
+    torch.manual_seed(0)
+    images = torch.zeros(1200 * 4, 1, 4, 4, dtype=torch.uint8)
+    images[:40] = 255
+    model = DenseAutoencoder(AutoencoderConfig(input_shape=(1, 4, 4), widths=(8,)))
+    recipe = autoencoder_recipes.document(epochs=1, batch_size=4)
+    step = recipe.build_step(model)
+
+    class InOrder(TensorBatches):
+        def batch(
+            self, images_seen: int, count: int, resolution: int | None
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return self.images[images_seen : images_seen + count], None
+
+    Trainer(step, InOrder(images), recipe.schedule(len(images))).fit()
+    moments = [state[key] for state in step.optimizer.state.values() for key in ("exp_avg", "exp_avg_sq")]
+    assert sum(int((moment == 0).sum()) for moment in moments) > 0  # some have come all the way down
+    assert sum(denormals(moment) for moment in moments) == 0

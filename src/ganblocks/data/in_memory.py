@@ -43,7 +43,7 @@ class TensorBatches:
     def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, Tensor | None]:
         """``[count, ...]`` that owns its memory, and labels ``[count]`` or ``None``; ``resolution`` is not used."""
         indices = torch.from_numpy(self.sampler.indices(images_seen, count)).to(self.images.device)
-        images = self.images[indices]
+        images = self.images.index_select(0, indices)  # whole rows: several times faster than `images[indices]`
         if self.mirror:
             flipped = torch.from_numpy(self.sampler.mirror(images_seen, count)).to(images.device)
             images[flipped] = images[flipped].flip(-1)

@@ -36,6 +36,8 @@ def squared_error(reconstructed: Tensor, images: Tensor, *, reduction: Reduction
         ValueError: The shapes differ, there is no image to average over, or the reduction is unknown.
     """
     reconstructed, images = _checked(reconstructed, images, "reconstructed")
+    if reduction == "mean" and len(images):
+        return F.mse_loss(reconstructed, images, reduction="sum") / len(images)  # one pass over memory
     return _reduced((reconstructed - images).square(), reduction)
 
 

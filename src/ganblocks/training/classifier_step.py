@@ -1,6 +1,7 @@
 """The science of one batch for classifiers, and how well they do on images kept from training."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -250,6 +251,12 @@ def _finite_buffers(module: nn.Module) -> Iterator[None]:
     """Running statistics that become NaN or infinite go back to what they were; the host does not wait for it."""
     kept = [(buffer, buffer.clone()) for buffer in module.buffers() if buffer.is_floating_point()]
     yield
+    if not kept:
+        return
+    buffers = [buffer for buffer, _ in kept]
+    on_host = all(buffer.device.type == "cpu" for buffer in buffers)  # reading a number costs nothing there
+    if on_host and all(math.isfinite(norm.item()) for norm in torch._foreach_norm(buffers)):
+        return
     with torch.no_grad():
         for buffer, before in kept:
             buffer.copy_(torch.where(buffer.isfinite().all(), buffer, before))

@@ -11,11 +11,17 @@ import torch
 
 from ganblocks._version import __version__
 
-__all__ = ["describe_environment", "deterministic_algorithms", "environment_differences"]
+__all__ = [
+    "describe_environment",
+    "deterministic_algorithms",
+    "environment_differences",
+    "flushed_denormals",
+    "settled_arithmetic",
+]
 
 _COMPARED = (  # a change of one of these can change the last bit of a sum
     "torch", "threads", "machine", "cpu", "amx", "gpus", "deterministic", "float32_matmul", "tf32", "processes",
-    "device", "batch_size",
+    "device", "batch_size", "denormals",
 )  # fmt: skip
 
 
@@ -23,7 +29,8 @@ def describe_environment() -> dict[str, Any]:
     """Versions, processor, threads and flags, as JSON. The first ones below change results; the rest is for the record.
 
     ``torch``, ``threads``, ``machine``, ``cpu`` (the instruction set in use), ``amx``, ``gpus``, ``deterministic``,
-    ``float32_matmul``, ``tf32``, ``processes``; ``ganblocks``, ``python``, ``numpy``, ``cuda``, ``system``, ``cores``.
+    ``float32_matmul``, ``tf32``, ``processes``, ``denormals``; ``ganblocks``, ``python``, ``numpy``, ``cuda``,
+    ``system``, ``cores``.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return {
@@ -37,6 +44,7 @@ def describe_environment() -> dict[str, Any]:
         "float32_matmul": torch.get_float32_matmul_precision(),
         "tf32": bool(torch.backends.cudnn.allow_tf32) if gpus else False,
         "processes": 1,
+        "denormals": _denormals(),
         "ganblocks": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -61,6 +69,13 @@ def environment_differences(saved: Mapping[str, Any] | None, now: Mapping[str, A
 
 
 @contextlib.contextmanager
+def settled_arithmetic(*, deterministic: bool) -> Iterator[None]:
+    """What a run computes in: `flushed_denormals`, and `deterministic_algorithms` where wanted."""
+    with flushed_denormals(), deterministic_algorithms(deterministic):
+        yield
+
+
+@contextlib.contextmanager
 def deterministic_algorithms(enabled: bool) -> Iterator[None]:
     """While active, an operation that has no deterministic form raises instead of running; flags are put back after.
 
@@ -81,3 +96,27 @@ def deterministic_algorithms(enabled: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """While active, this CPU thread takes numbers too small for full precision (below 1.2e-38 in float32) for 0.
+
+    Moments of Adam decay into that range wherever a gradient stays 0 (dead units, pixels that are always black) and
+    never leave it; arithmetic on them is ten to a hundred times slower. Threads that PyTorch starts while this is
+    active do the same, those that it has started before do not; `describe_environment` tells which.
+    """
+    before = _denormals()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before == "flushed")
+
+
+def _denormals() -> str:
+    """``"flushed"`` to 0, ``"kept"``, or ``"mixed"`` where PyTorch's threads on this CPU do not agree."""
+    elements = 65_536 * torch.get_num_threads()  # enough for each thread to get some
+    bits = torch.full((elements,), 1 << 16, dtype=torch.int32)  # 9.2e-41 as float32
+    left = (bits.view(torch.float32) * 1.0).view(torch.int32).count_nonzero().item()
+    return "flushed" if left == 0 else "kept" if left == elements else "mixed"

@@ -1,5 +1,6 @@
 """No update with a NaN in it: whether an optimizer step happens is decided on the device that holds the gradients."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,11 +51,19 @@ class FiniteGuard:
             scaler: Enabled for float16, disabled otherwise.
             call: Number of this training step, from 1; `skipped_updates` names it.
         """
-        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None  # what `zero_grad` does, without its hooks
         torch.autograd.backward(scaler.scale(loss))
         if scaler.is_enabled():
             scaler.step(optimizer)
             scaler.update()
+            return
+        if loss.device.type == "cpu":  # the host need not wait to know
+            if _finite_on_host(loss, optimizer):
+                optimizer.step()
+            else:
+                self._skipped[name], self._last[name] = self._skipped[name] + 1, call
             return
         bad = not_finite(loss.detach(), optimizer)
         self._skipped[name] = self._skipped[name] + bad
@@ -108,9 +117,18 @@ def not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     Returns:
         A 0-d bool on the loss's device; the host does not wait for it.
     """
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norms = [norm.to(loss.device, torch.float32) for norm in torch._foreach_norm(gradients)] if gradients else []
+    norms = [norm.to(loss.device, torch.float32) for norm in _gradient_norms(optimizer)]
     return torch.stack([loss.float().reshape(()), *norms]).isfinite().all().logical_not()
+
+
+def _finite_on_host(loss: Tensor, optimizer: torch.optim.Optimizer) -> bool:
+    """The opposite of `not_finite`, in a fraction of its time where reading a number costs nothing."""
+    return math.isfinite(loss.item()) and all(math.isfinite(norm.item()) for norm in _gradient_norms(optimizer))
+
+
+def _gradient_norms(optimizer: torch.optim.Optimizer) -> Sequence[Tensor]:
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return torch._foreach_norm(gradients) if gradients else ()
 
 
 def _decides_itself(optimizer: torch.optim.Optimizer) -> bool:

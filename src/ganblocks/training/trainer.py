@@ -19,7 +19,7 @@ from ganblocks.data.batches import as_batches
 from ganblocks.errors import CheckpointError, GanblocksError, NonFiniteError, RunMismatchError
 from ganblocks.training.callbacks import Callback
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
-from ganblocks.training.environment import describe_environment, deterministic_algorithms, environment_differences
+from ganblocks.training.environment import describe_environment, environment_differences, settled_arithmetic
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
 from ganblocks.training.random_state import random_state, restore_random_state
@@ -167,7 +167,7 @@ class Trainer:
             if self.run_dir is not None:
                 endings.enter_context(RunLock(self.run_dir))
             self._stop = endings.enter_context(GracefulStop())
-            endings.enter_context(deterministic_algorithms(self.deterministic))
+            endings.enter_context(settled_arithmetic(deterministic=self.deterministic))
             if hasattr(self.batches, "close"):  # worker processes
                 endings.callback(self.batches.close)
             self._begin()

@@ -118,11 +118,12 @@ def likelihood_protocol(**overrides: Any) -> VAERecipe:
         **overrides: Fields of `VAERecipe`.
     """
     values: dict[str, Any] = {
-        "epochs": 120,
+        "epochs": 400,
         "batch_size": 100,
         "learning_rate": 3e-3,
         "decay": "cosine",
         "warmup": 0.01,
+        "annealing": 0.2,
         "binarize": True,
     }
     return VAERecipe(**{**values, **overrides})
