@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ganblocks.errors import NonFiniteError
 from ganblocks.training import FiniteGuard
+from ganblocks.training.guard import finite_buffers, gradient_norm
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "fused Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, fused=True),
@@ -157,3 +158,23 @@ def test_a_gradient_scaler_leaves_out_the_steps_of_its_own_optimizer_only() -> N
 def test_a_negative_number_is_refused() -> None:
     with pytest.raises(ValueError, match="`max_skipped` is -1"):
         FiniteGuard(("net",), max_skipped=-1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_statistics_that_are_no_numbers_go_back_and_others_move(bad: float) -> None:
+    norms = nn.ModuleList([nn.BatchNorm1d(2), nn.BatchNorm1d(2)])
+    with finite_buffers(*norms):
+        norms[0](torch.tensor([[bad, 1.0], [1.0, 2.0]]))
+        norms[1](torch.tensor([[3.0, 1.0], [1.0, 2.0]]))
+    assert torch.equal(norms[0].running_mean, torch.zeros(2))
+    assert torch.equal(norms[0].running_var, torch.ones(2))
+    assert norms[1].running_mean[0] == pytest.approx(0.2)
+    with finite_buffers(nn.Linear(2, 2)):  # nothing to look after
+        pass
+
+
+def test_the_norm_of_all_gradients_is_that_of_one_long_vector() -> None:
+    first, second, third = (nn.Parameter(torch.zeros(count)) for count in (2, 1, 3))
+    first.grad, second.grad = torch.tensor([2.0, 3.0]), torch.tensor([6.0])
+    assert gradient_norm(torch.optim.SGD([{"params": [first, third]}, {"params": [second]}], lr=1.0)) == 7
+    assert gradient_norm(torch.optim.SGD([third], lr=1.0)) == 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganblocks.training.precision import Precision, has_fast_bfloat16, set_memory_format
+from ganblocks.training.precision import Precision, has_fast_bfloat16, plain_precision, set_memory_format
 
 
 def test_auto_is_bf16_exactly_where_the_device_is_fast_at_it() -> None:
@@ -50,3 +50,8 @@ def test_weights_gradients_and_moments_change_together() -> None:
     for tensor in (module.weight, module.weight.grad, moment):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(module.weight, values)
+
+
+def test_the_plain_precision_is_float32_where_the_network_is() -> None:
+    assert plain_precision(nn.Linear(2, 2, device="meta")) == Precision("fp32", torch.device("meta"))
+    assert plain_precision(nn.ReLU()) == Precision("fp32", torch.device("cpu"))

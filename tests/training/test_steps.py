@@ -265,3 +265,148 @@ def test_updates_left_out_are_tolerated_up_to_the_number_given() -> None:
     step(torch.full((8, 4), torch.nan).double(), None, context())
     assert step.skipped_updates() == 1  # the critic's; the generator never sees the reals
     assert step.state_dict()["guard"]["last"] == {"discriminator": 1, "generator": 0}
+
+
+def test_one_real_batch_for_all_critic_updates_written_out() -> None:
+    """Three critic steps on the same reals with new latents each, then one generator step, in a single call."""
+    step = plain_step(n_critic=3, reuse_real_batch=True)
+    W, b = (parameter.detach().clone() for parameter in step.generator.linear.parameters())
+    w = step.discriminator.linear.weight.detach()[0].clone()
+    real = torch.randn(8, 4, dtype=torch.float64)
+    now = context(learning_rate=0.1)
+    for purpose in ("latents", "latents-1", "latents-2"):
+        z = torch.randn(8, 4, generator=now.generator(purpose), dtype=torch.float64)
+        fake = z @ W.T + b
+        w_before, w = w, w - 0.1 * (fake - real).mean(0)
+    z = torch.randn(8, 4, generator=now.generator("generator_latents"), dtype=torch.float64)
+    log = step(real, None, now)
+    tolerance = for_dtype(torch.float64)
+    torch.testing.assert_close(step.discriminator.linear.weight[0], w, **tolerance)
+    torch.testing.assert_close(step.generator.linear.weight, W + 0.1 * torch.outer(w, z.mean(0)), **tolerance)
+    c = step.discriminator.linear.bias
+    gap = ((fake - real) @ w_before).mean().float()
+    torch.testing.assert_close(log["fake_score"] - log["real_score"], gap, **for_dtype(torch.float32))
+    torch.testing.assert_close(log["generator_loss"], -((z @ W.T + b) @ w + c).mean().detach(), **tolerance)
+
+
+@pytest.mark.parametrize(("reuse", "critic_updates", "generator_updates"), [(False, 7, 2), (True, 21, 7)])
+def test_how_often_each_network_is_updated(reuse: bool, critic_updates: int, generator_updates: int) -> None:
+    step = plain_step(n_critic=3, reuse_real_batch=reuse)
+    counts = {"critic": 0, "generator": 0}
+    for name, optimizer in (("critic", step.discriminator_optimizer), ("generator", step.generator_optimizer)):
+
+        def count(*_: object, name: str = name) -> None:
+            counts[name] += 1
+
+        optimizer.register_step_post_hook(count)
+    for call in range(7):
+        log = step(torch.randn(4, 4, dtype=torch.float64), None, context(images_seen=4 * call))
+        assert ("generator_loss" in log) == (reuse or call % 3 == 2)
+    assert counts == {"critic": critic_updates, "generator": generator_updates}
+
+
+def test_each_critic_update_has_mixing_weights_of_its_own() -> None:
+    drawn: list[Tensor] = []
+
+    def penalty(critic: object, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        drawn.append(torch.rand(3, generator=generator))
+        return real.new_zeros(())
+
+    plain_step(n_critic=3, reuse_real_batch=True, penalty=penalty)(torch.ones(4, 4).double(), None, context())
+    assert len(drawn) == 3
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+
+
+def test_clipped_weights_stay_in_the_box_and_the_generator_is_free() -> None:
+    step = plain_step(clip_weights=0.01)
+    before = step.generator.linear.weight.detach().clone()
+    assert before.abs().max() > 0.01
+    step(torch.randn(8, 4, dtype=torch.float64), None, context())
+    assert all(parameter.abs().max() <= 0.01 for parameter in step.discriminator.parameters())
+    assert step.discriminator.linear.weight.abs().max() == 0.01
+    assert step.generator.linear.weight.abs().max() > 0.01
+    with pytest.raises(ValueError, match="clip_weights"):
+        plain_step(clip_weights=0.0)
+
+
+def test_probabilities_before_and_after_the_critics_update() -> None:
+    """D(x), D(G(z)) as the critic saw them, and D(G(z)) of the new critic; means of sigmoids, not sigmoids of means."""
+    step = plain_step(loss=losses.non_saturating, log_probabilities=True, reuse_fakes=True)
+    (W, b), (w, c) = (
+        [p.detach().clone() for p in net.linear.parameters()] for net in (step.generator, step.discriminator)
+    )
+    real = 3 * torch.randn(8, 4, dtype=torch.float64)
+    now = context(learning_rate=0.5)
+    fake = torch.randn(8, 4, generator=now.generator("latents"), dtype=torch.float64) @ W.T + b
+    log = step(real, None, now)
+    tolerance = for_dtype(torch.float32)
+    for key, images, weight, bias in (
+        ("real_probability", real, w, c),
+        ("fake_probability", fake, w, c),
+        ("fake_probability_after", fake, *(p.detach() for p in step.discriminator.linear.parameters())),
+    ):
+        expected = (images @ weight[0] + bias).sigmoid().mean().float()
+        torch.testing.assert_close(log[key], expected, **tolerance)
+    assert log["fake_probability"] != log["fake_probability_after"]
+
+
+def test_gradient_norms_are_those_of_all_gradients_together() -> None:
+    """The critic's gradient is (mean fake - mean real, 0), the generator's -(w outer mean z, w)."""
+    step = plain_step(log_gradient_norms=True)
+    W, b = (parameter.detach().clone() for parameter in step.generator.linear.parameters())
+    real, now = torch.randn(8, 4, dtype=torch.float64), context(learning_rate=0.1)
+    fake = torch.randn(8, 4, generator=now.generator("latents"), dtype=torch.float64) @ W.T + b
+    log = step(real, None, now)
+    tolerance = for_dtype(torch.float32)
+    expected = (fake - real).mean(0).norm().float()
+    torch.testing.assert_close(log["discriminator_gradient_norm"], expected, **tolerance)
+    z = torch.randn(8, 4, generator=now.generator("generator_latents"), dtype=torch.float64).mean(0)
+    w = step.discriminator.linear.weight.detach()[0]
+    expected = (w.norm() * (1 + z.square().sum()).sqrt()).float()
+    torch.testing.assert_close(log["generator_gradient_norm"], expected, **tolerance)
+
+
+def normalised_step(**options: object) -> AdversarialStep:
+    """Networks with statistics of their own, and with dropout."""
+    torch.manual_seed(0)
+    generator = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 4))
+    critic = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 1), nn.Flatten(0))
+    return AdversarialStep(
+        generator,
+        critic,
+        generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3, fused=True),
+        discriminator_optimizer=torch.optim.Adam(critic.parameters(), lr=1e-3, fused=True),
+        sampler=latent_sampler(4),
+        loss=losses.non_saturating,
+        **{"penalty": None, **options},
+    )
+
+
+def test_a_batch_that_is_no_numbers_changes_neither_weights_nor_statistics() -> None:
+    step = normalised_step(max_skipped_updates=2)
+    step(torch.randn(8, 4), None, context())
+    before = copy.deepcopy(step.discriminator.state_dict())
+    step(torch.full((8, 4), torch.nan), None, context(images_seen=8))
+    assert step.skipped_updates() == 1
+    for name, value in step.discriminator.state_dict().items():
+        assert "num_batches" in name or torch.equal(value, before[name]), name
+    assert all(value.isfinite().all() for value in step.generator.state_dict().values())
+
+
+def test_dropout_is_a_function_of_seed_and_images_seen_and_differs_between_passes() -> None:
+    logs = []
+    for state in (1, 2):
+        step = normalised_step(n_critic=2, reuse_real_batch=True)
+        torch.manual_seed(state)  # what the rest of the program has drawn
+        expected = torch.randn(3)
+        torch.manual_seed(state)
+        logs.append(step(torch.ones(8, 4), None, context()))
+        assert torch.equal(torch.randn(3), expected)  # and it goes on as if nothing had been drawn here
+    assert logs[0] == logs[1]
+    masks: list[Tensor] = []
+    step = normalised_step(n_critic=2, reuse_real_batch=True)
+    step.discriminator[2].register_forward_hook(lambda module, given, output: masks.append(output == 0))
+    step(torch.randn(8, 4), None, context())
+    assert len(masks) == 5  # reals and fakes, twice, and the generator's
+    assert all(not torch.equal(a, b) for index, a in enumerate(masks) for b in masks[:index])

@@ -11,10 +11,9 @@ from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import intensities
 from ganblocks.losses.reconstruction import squared_error
-from ganblocks.training.classifier_step import _finite_buffers, _own_randomness, _plain_precision
-from ganblocks.training.guard import FiniteGuard
-from ganblocks.training.precision import Precision, set_memory_format
-from ganblocks.training.randomness import StepContext
+from ganblocks.training.guard import FiniteGuard, finite_buffers
+from ganblocks.training.precision import Precision, plain_precision, set_memory_format
+from ganblocks.training.randomness import StepContext, own_randomness
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["AutoencoderStep", "Corruption", "ReconstructionLoss", "evaluate_autoencoder", "reconstruct"]
@@ -100,8 +99,8 @@ class AutoencoderStep:
         if self.corruption is not None:
             given = self.corruption(clean, generator=context.generator("corruption"))
             require_same_shape(given, clean, "corruption(images)", "images")
-        with _finite_buffers(self.model):
-            with _own_randomness(context, self.precision.device), self.precision.autocast():
+        with finite_buffers(self.model):
+            with own_randomness(context, self.precision.device), self.precision.autocast():
                 output = _forward(self.model, self.logits)(given)
             require_same_shape(output, clean, "model(images)", "images")
             loss = self.loss(_at_least_float32(output), clean)
@@ -178,7 +177,7 @@ def reconstruct(
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if len(images) == 0:
         raise EmptyDatasetError("`images` has none")
-    precision = precision or _plain_precision(model)
+    precision = precision or plain_precision(model)
     with evaluation_mode(model), precision.autocast():
         parts = [model(_as_input(part, prepare, precision)) for part in torch.split(images, batch_size)]
     return _at_least_float32(torch.cat([part.cpu() for part in parts]))
@@ -222,7 +221,7 @@ def evaluate_autoencoder(
         raise EmptyDatasetError("`images` has none")
     if inputs is not None:
         require(len(inputs) == len(images), "inputs", tuple(inputs.shape), f"[{len(images)}, ...], one an image")
-    precision = precision or _plain_precision(model)
+    precision = precision or plain_precision(model)
     total, squared, values = 0.0, 0.0, 0
     with evaluation_mode(model):
         for start in range(0, len(images), batch_size):

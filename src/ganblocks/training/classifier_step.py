@@ -1,8 +1,6 @@
 """The science of one batch for classifiers, and how well they do on images kept from training."""
 
-import contextlib
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,9 +11,9 @@ from ganblocks._checks import require, require_rank
 from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import from_uint8
-from ganblocks.training.guard import FiniteGuard
-from ganblocks.training.precision import Precision, set_memory_format
-from ganblocks.training.randomness import StepContext, derived_seed
+from ganblocks.training.guard import FiniteGuard, finite_buffers
+from ganblocks.training.precision import Precision, plain_precision, set_memory_format
+from ganblocks.training.randomness import StepContext, own_randomness
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["ClassifierStep", "evaluate_classifier", "predict_logits"]
@@ -76,8 +74,8 @@ class ClassifierStep:
         device = self.precision.device
         images = _as_input(images, self.precision)
         self._prepare(images, context)
-        with _finite_buffers(self.classifier):
-            with _own_randomness(context, device), self.precision.autocast():
+        with finite_buffers(self.classifier):
+            with own_randomness(context, device), self.precision.autocast():
                 logits: Tensor = self.classifier(images)
             _require_classes(labels, logits)
             labels = labels.to(device, torch.int64, non_blocking=True)
@@ -150,7 +148,7 @@ def predict_logits(
     require(batch_size >= 1, "batch_size", batch_size, "at least 1")
     if len(images) == 0:
         raise EmptyDatasetError("`images` has none")
-    precision = precision or _plain_precision(classifier)
+    precision = precision or plain_precision(classifier)
     with evaluation_mode(classifier), precision.autocast():
         parts = [classifier(_as_input(part, precision)) for part in torch.split(images, batch_size)]
     logits = torch.cat([part.cpu() for part in parts])
@@ -226,37 +224,3 @@ def _require_classes(labels: Tensor, logits: Tensor) -> None:
         lowest, highest = (int(bound) for bound in labels.aminmax())
         K = logits.shape[1]
         require(lowest >= 0 and highest < K, "labels", f"from {lowest} to {highest}", f"from 0 to {K - 1}")
-
-
-def _plain_precision(module: nn.Module) -> Precision:
-    parameter = next(module.parameters(), None)
-    return Precision("fp32", torch.device("cpu") if parameter is None else parameter.device)
-
-
-@contextlib.contextmanager
-def _own_randomness(context: StepContext, device: torch.device) -> Iterator[None]:
-    """The global generators start from (seed, images seen), and go on as if nothing had been drawn."""
-    seed = derived_seed(context.seed, context.images_seen, "network")
-    on_gpu = device.type == "cuda"
-    index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
-    with torch.random.fork_rng(devices=[index] if on_gpu else []):
-        torch.default_generator.manual_seed(seed)
-        if on_gpu:
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
-
-
-@contextlib.contextmanager
-def _finite_buffers(module: nn.Module) -> Iterator[None]:
-    """Running statistics that become NaN or infinite go back to what they were; the host does not wait for it."""
-    kept = [(buffer, buffer.clone()) for buffer in module.buffers() if buffer.is_floating_point()]
-    yield
-    if not kept:
-        return
-    buffers = [buffer for buffer, _ in kept]
-    on_host = all(buffer.device.type == "cpu" for buffer in buffers)  # reading a number costs nothing there
-    if on_host and all(math.isfinite(norm.item()) for norm in torch._foreach_norm(buffers)):
-        return
-    with torch.no_grad():
-        for buffer, before in kept:
-            buffer.copy_(torch.where(buffer.isfinite().all(), buffer, before))

@@ -1,16 +1,17 @@
 """No update with a NaN in it: whether an optimizer step happens is decided on the device that holds the gradients."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganblocks._checks import require
 from ganblocks.errors import NonFiniteError
 
-__all__ = ["FiniteGuard", "not_finite"]
+__all__ = ["FiniteGuard", "finite_buffers", "gradient_norm", "not_finite"]
 
 
 class FiniteGuard:
@@ -56,6 +57,7 @@ class FiniteGuard:
                 parameter.grad = None  # what `zero_grad` does, without its hooks
         torch.autograd.backward(scaler.scale(loss))
         if scaler.is_enabled():
+            scaler.unscale_(optimizer)  # gradients are what they say, for whoever looks at them afterwards
             scaler.step(optimizer)
             scaler.update()
             return
@@ -119,6 +121,37 @@ def not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
     """
     norms = [norm.to(loss.device, torch.float32) for norm in _gradient_norms(optimizer)]
     return torch.stack([loss.float().reshape(()), *norms]).isfinite().all().logical_not()
+
+
+@contextlib.contextmanager
+def finite_buffers(*modules: nn.Module) -> Iterator[None]:
+    """Running statistics that become NaN or infinite inside go back to what they were; the host does not wait for it.
+
+    Args:
+        *modules: Networks with such statistics, of batch normalisation for one, as buffers.
+    """
+    every = [buffer for module in modules for buffer in module.buffers()]
+    kept = [(buffer, buffer.clone()) for buffer in every if buffer.is_floating_point()]
+    yield
+    if not kept:
+        return
+    buffers = [buffer for buffer, _ in kept]
+    on_host = all(buffer.device.type == "cpu" for buffer in buffers)  # reading a number costs nothing there
+    if on_host and all(math.isfinite(norm.item()) for norm in torch._foreach_norm(buffers)):
+        return
+    with torch.no_grad():
+        for buffer, before in kept:
+            buffer.copy_(torch.where(buffer.isfinite().all(), buffer, before))
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Euclidean norm of all gradients of the last update together, a 0-d float32 tensor; the host does not wait.
+
+    Args:
+        optimizer: Its parameters' gradients are looked at; 0 if there is none.
+    """
+    norms = [norm.float() for norm in _gradient_norms(optimizer)]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
 
 
 def _finite_on_host(loss: Tensor, optimizer: torch.optim.Optimizer) -> bool:

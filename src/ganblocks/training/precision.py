@@ -8,7 +8,7 @@ from torch import nn
 
 from ganblocks._checks import require
 
-__all__ = ["Precision", "PrecisionName", "has_fast_bfloat16", "set_memory_format"]
+__all__ = ["Precision", "PrecisionName", "has_fast_bfloat16", "plain_precision", "set_memory_format"]
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -89,3 +89,9 @@ def set_memory_format(
             for key, value in entries.items():
                 if isinstance(value, torch.Tensor) and value.dim() == 4:
                     entries[key] = value.contiguous(memory_format=memory_format)
+
+
+def plain_precision(module: nn.Module) -> Precision:
+    """float32 where the module's parameters are; on the CPU where it has none."""
+    parameter = next(module.parameters(), None)
+    return Precision("fp32", torch.device("cpu") if parameter is None else parameter.device)

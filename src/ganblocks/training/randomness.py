@@ -3,14 +3,16 @@
 Nothing is drawn from a state that must be carried along: a resumed run asks for the same numbers again and gets them.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 
 import torch
 
 from ganblocks.training.schedule import Phase
 
-__all__ = ["StepContext", "derived_seed"]
+__all__ = ["StepContext", "derived_seed", "own_randomness"]
 
 
 def derived_seed(*parts: object) -> int:
@@ -36,3 +38,24 @@ class StepContext:
     def generator(self, purpose: str) -> torch.Generator:
         """A fresh CPU generator for one purpose in this step, e.g. ``"latents"``."""
         return torch.Generator().manual_seed(derived_seed(self.seed, self.images_seen, purpose))
+
+
+@contextlib.contextmanager
+def own_randomness(context: StepContext, device: torch.device, purpose: str = "network") -> Iterator[None]:
+    """What networks draw while they run (dropout) becomes a pure function of the seed, the images seen and a purpose.
+
+    torch's global generators start from there, and go on afterwards as if nothing had been drawn.
+
+    Args:
+        context: Of the step.
+        device: Where the networks run; its generator is set besides that of the CPU.
+        purpose: Tells the passes of one step apart.
+    """
+    seed = derived_seed(context.seed, context.images_seen, purpose)
+    on_gpu = device.type == "cuda"
+    index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
+    with torch.random.fork_rng(devices=[index] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield

@@ -16,9 +16,9 @@ from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.losses import adversarial
 from ganblocks.losses.penalties import drift_penalty, gradient_penalty
 from ganblocks.training.ema import ExponentialMovingAverage
-from ganblocks.training.guard import FiniteGuard
+from ganblocks.training.guard import FiniteGuard, finite_buffers, gradient_norm
 from ganblocks.training.precision import Precision, set_memory_format
-from ganblocks.training.randomness import StepContext
+from ganblocks.training.randomness import StepContext, own_randomness
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["AdversarialStep", "GuardedStep", "LatentSampler", "Penalty", "Step", "latent_sampler"]
@@ -98,8 +98,16 @@ class AdversarialStep:
         penalty_weight: Lambda of the gradient penalty; gamma / 2 for R1 and R2.
         drift_weight: Weight of the mean squared score of the reals, 0 for none.
         n_critic: Discriminator updates for each generator update, each on a fresh batch.
+        reuse_real_batch: Whether the ``n_critic`` updates of the discriminator, and that of the generator, are all made
+            in one call on one batch of reals, with new latents each; the values returned are those of the last.
         reuse_fakes: Whether the generator is updated on the images that the discriminator was just trained on (one
             generator pass less) instead of fresh ones.
+        clip_weights: The discriminator's parameters are clamped to this distance from 0 after each of its updates
+            (Arjovsky et al. 2017, algorithm 1: 0.01); ``None`` = not.
+        log_probabilities: Whether the mean of ``sigmoid(logit)`` is logged too: ``real_probability``,
+            ``fake_probability``, and ``fake_probability_after`` in the generator's update.
+        log_gradient_norms: Whether the norms of all gradients of each network together are logged too:
+            ``discriminator_gradient_norm``, ``generator_gradient_norm``.
         conditional: Whether labels are handed to both networks.
         ema: Moving average of the generator, or ``None``.
         precision: Of the forward passes; ``None`` = float32 on the CPU.
@@ -123,7 +131,11 @@ class AdversarialStep:
         penalty_weight: float = 10.0,
         drift_weight: float = 0.0,
         n_critic: int = 1,
+        reuse_real_batch: bool = False,
         reuse_fakes: bool = False,
+        clip_weights: float | None = None,
+        log_probabilities: bool = False,
+        log_gradient_norms: bool = False,
         conditional: bool = False,
         ema: ExponentialMovingAverage | None = None,
         precision: Precision | None = None,
@@ -132,6 +144,7 @@ class AdversarialStep:
         require(n_critic >= 1, "n_critic", n_critic, "at least 1")
         require(penalty_weight >= 0, "penalty_weight", penalty_weight, "0 or more")
         require(drift_weight >= 0, "drift_weight", drift_weight, "0 or more")
+        require(clip_weights is None or clip_weights > 0, "clip_weights", clip_weights, "above 0, or None")
         self.generator = generator
         self.discriminator = discriminator
         self.generator_optimizer = generator_optimizer
@@ -142,7 +155,11 @@ class AdversarialStep:
         self.penalty_weight = penalty_weight
         self.drift_weight = drift_weight
         self.n_critic = n_critic
+        self.reuse_real_batch = reuse_real_batch
         self.reuse_fakes = reuse_fakes
+        self.clip_weights = clip_weights
+        self.log_probabilities = log_probabilities
+        self.log_gradient_norms = log_gradient_norms
         self.conditional = conditional
         self.ema = ema
         self.precision = precision or Precision("fp32", torch.device("cpu"))
@@ -158,35 +175,45 @@ class AdversarialStep:
         """Train on one batch of real images, uint8 or float in [-1, 1].
 
         Returns:
-            ``discriminator_loss``, ``real_score``, ``fake_score``, ``penalty`` (if there is one), and
-            ``generator_loss`` in the calls that update the generator: 0-d tensors without graph.
+            ``discriminator_loss``, ``real_score``, ``fake_score``, ``penalty`` (if there is one, without its weight),
+            and ``generator_loss`` in the calls that update the generator: 0-d tensors without graph.
         """
         self._prepare(context)
         real = self._real_images(images, context)
         labels = labels.to(real.device) if labels is not None and self.conditional else None
-        updates_generator = (self.calls + 1) % self.n_critic == 0
-        keeps_graph = self.reuse_fakes and updates_generator
-
-        with torch.set_grad_enabled(keeps_graph), self.precision.autocast():
-            fake = self._generate(self._latents(len(real), context, "latents"), labels, context)
-        log = self._train_discriminator(real, fake.detach(), labels, context)
-        if updates_generator:
-            if not keeps_graph:
-                with self.precision.autocast():
-                    fake = self._generate(self._latents(len(real), context, "generator_latents"), labels, context)
-            log |= self._train_generator(real, fake, labels, context)
-            if self.ema is not None:
-                self.ema.update(self.generator, images=len(real) * self.n_critic)
+        updates_generator = self.reuse_real_batch or (self.calls + 1) % self.n_critic == 0
+        rounds = self.n_critic if self.reuse_real_batch else 1
+        device = self.precision.device
+        with finite_buffers(self.generator, self.discriminator):
+            for round_ in range(rounds):
+                last = updates_generator and round_ == rounds - 1
+                suffix = f"-{round_}" if round_ else ""
+                with own_randomness(context, device, f"networks{suffix}"):
+                    with torch.set_grad_enabled(self.reuse_fakes and last), self.precision.autocast():
+                        latents = self._latents(len(real), context, f"latents{suffix}")
+                        fake = self._generate(latents, labels, context)
+                    log = self._train_discriminator(real, fake.detach(), labels, context, f"mixing{suffix}")
+            if updates_generator:
+                with own_randomness(context, device, "generator"):
+                    if not self.reuse_fakes:
+                        with self.precision.autocast():
+                            latents = self._latents(len(real), context, "generator_latents")
+                            fake = self._generate(latents, labels, context)
+                    log |= self._train_generator(real, fake, labels, context)
+        if updates_generator and self.ema is not None:
+            self.ema.update(self.generator, images=len(real) * (1 if self.reuse_real_batch else self.n_critic))
         self.calls += 1
         return log
 
     def _train_discriminator(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
+        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext, mixing: str
     ) -> dict[str, Tensor]:
         with self.precision.autocast():
             real_logits, fake_logits, extra = self._score_both(real, fake, labels, context)
             loss = self.loss.discriminator_loss(real_logits, fake_logits)
             log = {"real_score": real_logits.detach().float().mean(), "fake_score": fake_logits.detach().float().mean()}
+            if self.log_probabilities:
+                log |= {"real_probability": _probability(real_logits), "fake_probability": _probability(fake_logits)}
             for key, value in extra.items():
                 loss = loss + value
                 log[f"discriminator_{key}"] = value.detach()
@@ -194,12 +221,18 @@ class AdversarialStep:
                 loss = loss + self.drift_weight * drift_penalty(real_logits)
             if self.penalty is not None:
                 penalty = self.penalty(
-                    lambda images: self._score(images, labels, context), real, fake, context.generator("mixing")
+                    lambda images: self._score(images, labels, context), real, fake, context.generator(mixing)
                 )
                 loss = loss + self.penalty_weight * penalty
                 log["penalty"] = penalty.detach()
         scaler = self.discriminator_scaler
         self.guard.update("discriminator", loss, self.discriminator_optimizer, scaler, call=self.calls + 1)
+        if self.clip_weights is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters():
+                    parameter.clamp_(-self.clip_weights, self.clip_weights)
+        if self.log_gradient_norms:
+            log["discriminator_gradient_norm"] = gradient_norm(self.discriminator_optimizer)
         return {"discriminator_loss": loss.detach(), **log}
 
     def _train_generator(
@@ -217,7 +250,12 @@ class AdversarialStep:
                     loss = loss + value
             scaler = self.generator_scaler
             self.guard.update("generator", loss, self.generator_optimizer, scaler, call=self.calls + 1)
-        return {"generator_loss": loss.detach(), **{f"generator_{key}": value.detach() for key, value in extra.items()}}
+        log = {"generator_loss": loss.detach(), **{f"generator_{key}": value.detach() for key, value in extra.items()}}
+        if self.log_probabilities:
+            log["fake_probability_after"] = _probability(fake_logits)
+        if self.log_gradient_norms:
+            log["generator_gradient_norm"] = gradient_norm(self.generator_optimizer)
+        return log
 
     # What a network is called with. `ProgressiveStep` overrides these four and `_prepare`.
 
@@ -305,6 +343,10 @@ class AdversarialStep:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self._memory_format = None  # the optimizer's state came in the order of the file
+
+
+def _probability(logits: Tensor) -> Tensor:
+    return logits.detach().float().sigmoid().mean()
 
 
 @contextlib.contextmanager
