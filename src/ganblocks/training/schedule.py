@@ -59,17 +59,21 @@ class ConstantSchedule(Schedule):
         batch_size: Real images in a batch.
         learning_rate: Of all optimizers.
         resolution: Side of the images where the data comes in several; ``None`` = as it is.
+        epoch_images: Images in a pass over the data: a batch never reaches into the next pass, so that the last one of
+            each is smaller where the batch size does not divide it. ``None`` = all batches are full.
     """
 
     images: int
     batch_size: int
     learning_rate: float
     resolution: int | None = None
+    epoch_images: int | None = None
 
     def __post_init__(self) -> None:
         require(self.images >= 1, "total_images", self.images, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(self.epoch_images is None or self.epoch_images >= 1, "epoch_images", self.epoch_images, "at least 1")
 
     @property
     def total_images(self) -> int:
@@ -77,8 +81,11 @@ class ConstantSchedule(Schedule):
         return self.images
 
     def phase(self, images_seen: int) -> Phase:
-        """The one phase there is."""
-        return Phase(self.batch_size, self.learning_rate, resolution=self.resolution, stage_images=images_seen)
+        """The one phase there is; its batch is smaller where an epoch ends."""
+        size = self.batch_size
+        if self.epoch_images is not None:
+            size = min(size, self.epoch_images - images_seen % self.epoch_images)
+        return Phase(size, self.learning_rate, resolution=self.resolution, stage_images=images_seen)
 
 
 @dataclasses.dataclass(frozen=True)
