@@ -212,21 +212,32 @@ class TensorBoard(Callback):
     """Writes every record, and a sheet of samples, as TensorBoard events into the run directory.
 
     Args:
-        draw: Makes the images of the sheets; ``None`` for none.
-        fractions: Points of each stage at which a sheet is written.
+        draw: Makes the images of the sheet called "samples"; ``None`` for none.
+        fractions: Points of each stage at which sheets are written.
+        tags: Names of values that are to differ from their key in the log, such as
+            ``{"generator_loss": "Loss/Generator"}``.
+        sheets: Further sheets, by name.
 
     Raises:
         ImportError: If TensorBoard is not installed; the message names the command that installs it.
     """
 
-    def __init__(self, draw: Draw | None = None, *, fractions: Sequence[float] = (0.5, 1.0)) -> None:
+    def __init__(
+        self,
+        draw: Draw | None = None,
+        *,
+        fractions: Sequence[float] = (0.5, 1.0),
+        tags: Mapping[str, str] | None = None,
+        sheets: Mapping[str, Draw] | None = None,
+    ) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # deprecations inside TensorBoard's own imports
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError('TensorBoard is missing: pip install "ganblocks[train]"') from error
-        self.draw = draw
+        self.sheets = {**({} if draw is None else {"samples": draw}), **(sheets or {})}
+        self.tags = dict(tags or {})
         self.fractions = tuple(fractions)
         self._make_writer = SummaryWriter
         self._writer: Any = None
@@ -238,20 +249,22 @@ class TensorBoard(Callback):
             self._writer = self._make_writer(str(trainer.run_dir / "tensorboard"), purge_step=later)
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
-        """Write a sheet if one is due."""
-        if self._writer is not None and self.draw is not None and passed(trainer, previous, self.fractions):
+        """Write the sheets if they are due."""
+        if self._writer is None or not self.sheets or not passed(trainer, previous, self.fractions):
+            return
+        for name, draw in self.sheets.items():
             with preserved_random_state():
-                sheet = image_grid(self.draw(trainer)).convert("RGB")
+                sheet = image_grid(draw(trainer)).convert("RGB")
             pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
             pixels = pixels.reshape(sheet.height, sheet.width, 3)
-            self._writer.add_image("samples", pixels, trainer.images_seen, dataformats="HWC")
+            self._writer.add_image(name, pixels, trainer.images_seen, dataformats="HWC")
 
     def on_record(self, trainer: "Trainer", record: Mapping[str, Any]) -> None:
         """Write every number of the record."""
         if self._writer is not None:
             for key, value in record.items():
                 if key != "images_seen" and isinstance(value, (int, float)):
-                    self._writer.add_scalar(key, value, trainer.images_seen)
+                    self._writer.add_scalar(self.tags.get(key, key), value, trainer.images_seen)
 
     def on_end(self, trainer: "Trainer", finished: bool) -> None:
         """Close the event file."""

@@ -132,6 +132,7 @@ class Trainer:
         self.images_seen = 0
         self.steps = 0
         self.phase: Phase = schedule.phase(0)
+        self.values: Mapping[str, Tensor] = {}  # what the last step returned
         self.learning_rate_scale = 1.0  # of the schedule's rate; `ReduceOnPlateau` lowers it
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.log: RunLog | None = None
@@ -178,13 +179,13 @@ class Trainer:
             while self.images_seen < self.total_images and not self.stop_requested:
                 self.phase = self.schedule.phase(self.images_seen).scaled(self.learning_rate_scale)
                 images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
-                values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase))
+                self.values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase))
                 previous, self.images_seen = self.images_seen, self.images_seen + len(images)
                 self._last_start = previous
                 self.steps += 1
                 self._score = None
                 if self._due(previous, self.log_images):
-                    self.record(values)
+                    self.record(self.values)
                 for callback in self.callbacks:
                     callback.on_step(self, previous)
                 if self._due(previous, self.save_images) or self.stage_ended or self._score is not None:
