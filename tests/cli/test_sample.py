@@ -1,5 +1,6 @@
 """``ganblocks sample``: the pictures that the run's own generator gives, and nothing written over."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def test_the_size_of_batches_changes_no_picture(
     sizes: list[int] = []
     forward = Generator.forward
 
+    @functools.wraps(forward)
     def counted(self: Generator, latents: Tensor, *rest: Any, **options: Any) -> Tensor:
         sizes.append(len(latents))
         return forward(self, latents, *rest, **options)
@@ -105,7 +107,7 @@ def test_a_folder_with_other_things_is_left_alone(run: Path, tmp_path: Path, cal
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": "biggan"}, "CheckpointError: the model is 'biggan', but this ganblocks knows: progan"),
+        ({"model": "biggan"}, "CheckpointError: the model is 'biggan', but this ganblocks knows: dcgan, progan"),
         ({"config": None}, "CheckpointError: nothing tells how the generator was built"),
         ({"config": {**CONFIG.to_dict(), "max_channels": 10**6, "base_channels": 10**7}}, "the weights do not fit"),
         ({"phase": [8]}, "CheckpointError: "),

@@ -9,6 +9,8 @@ from cli_runs import METADATA, average, networks, replace_newest
 from ganblocks.cli.trained_generator import TrainedGenerator
 from ganblocks.errors import CheckpointError, NonFiniteError
 from ganblocks.functional import to_uint8
+from ganblocks.models import dcgan
+from ganblocks.models.dcgan import DCGANConfig
 from ganblocks.models.progan import ProGANConfig
 
 CPU = torch.device("cpu")
@@ -28,6 +30,18 @@ def test_without_a_phase_the_pictures_have_full_size(run: Path) -> None:
     config = ProGANConfig.karras2018(16, latent_dim=5, base_channels=32, max_channels=4)
     replace_newest(run, {"step": networks(config)}, {"config": config.to_dict(), "model": "progan", "phase": {}})
     assert next(TrainedGenerator(run, CPU).pictures(1, seed=0)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("phase", [{}, {"resolution": 8, "alpha": 0.5}])
+def test_a_generator_that_does_not_grow_is_called_without_a_resolution(run: Path, phase: object) -> None:
+    config = DCGANConfig(resolution=16, latent_dim=5, base_channels=4)
+    torch.manual_seed(0)
+    generator = dcgan.Generator(config)
+    state = {"generator": generator.state_dict(), "discriminator": {}, "ema": None}
+    replace_newest(run, {"step": state}, {"config": config.to_dict(), "model": "dcgan", "phase": phase})
+    trained = TrainedGenerator(run, CPU)
+    assert (trained.side, trained.image_channels) == (16, 1)
+    assert torch.equal(next(trained.pictures(3, seed=1)), to_uint8(generator.sample(3, seed=1)))
 
 
 @pytest.mark.parametrize("phase", [3, {"resolution": "8"}, {"resolution": 8, "alpha": None}])

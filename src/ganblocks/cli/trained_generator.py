@@ -1,5 +1,6 @@
 """The generator that a run has left, as commands use it: how far it has grown, and pictures from seeds."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ class TrainedGenerator:
         resolution, self._alpha, self._truncation = _state_of_growth(checkpoint)
         config: Any = generator.config
         self._generator: Any = generator.eval().to(device)
+        self._grows = "resolution" in inspect.signature(generator.forward).parameters
         self.images_seen = checkpoint.images_seen
-        self.side: int = config.resolution if resolution is None else resolution
+        self.side: int = resolution if self._grows and resolution is not None else config.resolution
         self.image_channels: int = config.image_channels
 
     @torch.inference_mode()
@@ -63,12 +65,13 @@ class TrainedGenerator:
         """
         generator, config = self._generator, self._generator.config
         truncation = self._truncation if truncation is None else truncation
+        grown = {"resolution": self.side, "alpha": self._alpha} if self._grows else {}
         latents: Tensor = generator.sample_latents(count, seed=seed, truncation=truncation)
         labels = torch.arange(count, device=latents.device) % config.num_classes if config.num_classes else None
         size = max(1, min(LARGEST_BATCH, BATCH_PIXELS // self.side**2))
         for start in range(0, count, size):
             classes = None if labels is None else labels[start : start + size]
-            images = generator(latents[start : start + size], classes, resolution=self.side, alpha=self._alpha)
+            images = generator(latents[start : start + size], classes, **grown)
             if images.isnan().any():
                 raise NonFiniteError("the generator gives NaN: its weights, or what it was trained to, are broken")
             yield to_uint8(images).cpu()

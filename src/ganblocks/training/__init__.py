@@ -1,6 +1,6 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
-from ganblocks.training import recipes
+from ganblocks.training import gan_recipes, recipes
 from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
 from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, SampleSheets, Summary, TensorBoard
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
@@ -67,6 +67,7 @@ __all__ = [
     "evaluate_autoencoder",
     "evaluate_classifier",
     "evaluate_vae",
+    "gan_recipes",
     "latent_sampler",
     "load_weights",
     "new_run_directory",

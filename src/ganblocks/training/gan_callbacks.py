@@ -128,7 +128,7 @@ class RealBesideFake(Callback):
         real = self.real if self.real.dtype == torch.uint8 else to_uint8(self.real)
         rows = [
             torch.cat(pair)
-            for pair in zip(real.cpu().split(self.columns), fake.split(self.columns), strict=False)
+            for pair in zip(torch.split(real.cpu(), self.columns), torch.split(fake, self.columns), strict=False)
             if len(pair[0]) == len(pair[1]) == self.columns
         ]
         if rows:
