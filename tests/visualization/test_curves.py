@@ -99,6 +99,23 @@ def test_each_kind_has_its_panel_and_unknown_keys_have_none(tmp_path, rendered):
         assert len(picture.convert("L").getcolors()) > 50
 
 
+def test_terms_of_a_bound_probabilities_and_gradients_have_panels_of_their_own(tmp_path, drawn):
+    keys = {
+        "Reconstruction": ["reconstruction", "val_reconstruction"],
+        "Divergence": ["kl", "val_kl"],
+        "Probability of being real": ["real_probability", "fake_probability", "fake_probability_after"],
+        "Gradient norms": ["discriminator_gradient_norm", "generator_gradient_norm"],
+    }
+    every = [key for panel in keys.values() for key in panel]
+    records = [{"images_seen": n, "loss": 2.0, **dict.fromkeys(every, 10.0**n)} for n in range(10)]
+    save_curves(records, tmp_path / "curves.png")
+    assert titles(drawn[0]) == ["Losses", *keys]
+    for axes, expected in zip(drawn[0].axes[1:], keys.values(), strict=True):
+        shown = [text.get_text().rsplit("  ")[0] for text in axes.get_legend().get_texts()]
+        assert shown == [key.replace("_", " ") for key in expected]
+    assert [axes.get_yscale() for axes in drawn[0].axes[1:]] == ["linear"] * 3 + ["log"]
+
+
 def test_values_stand_at_thousands_of_images(tmp_path, drawn):
     records = [{"images_seen": 500 * n, "loss": float(n * n)} for n in range(10)]
     save_curves(records, tmp_path / "curves.svg")

@@ -26,8 +26,12 @@ Series = tuple[np.ndarray, np.ndarray]
 
 _PANELS = (
     "Losses",
+    "Reconstruction",
+    "Divergence",
     "Penalty",
     "Critic scores",
+    "Probability of being real",
+    "Gradient norms",
     "Accuracy",
     "Quality and variety",
     "Distances",
@@ -36,7 +40,7 @@ _PANELS = (
 )
 _PATCH_DISTANCE = re.compile(r"(patch_)?swd_[0-9]+")
 # Where positive values may span orders of magnitude:
-_LOGARITHMIC = ("Penalty", "Distances", "Patch distances x 1000", "Learning rate")
+_LOGARITHMIC = ("Penalty", "Gradient norms", "Distances", "Patch distances x 1000", "Learning rate")
 _FEW = 40  # a series this short is drawn as dots on a line, not smoothed
 _COLUMNS = 1000  # a longer raw series is drawn by the extremes in this many intervals
 
@@ -127,8 +131,16 @@ def _panel(key: str) -> str | None:
         return "Penalty"
     if key in ("loss", "val_loss") or key.endswith("_loss"):
         return "Losses"
+    if key in ("reconstruction", "val_reconstruction"):
+        return "Reconstruction"
+    if key in ("kl", "val_kl"):
+        return "Divergence"
     if key in ("real_score", "fake_score"):
         return "Critic scores"
+    if key in ("real_probability", "fake_probability", "fake_probability_after"):
+        return "Probability of being real"
+    if key.endswith("gradient_norm"):
+        return "Gradient norms"
     if key in ("precision", "recall", "density", "coverage"):
         return "Quality and variety"
     if key.endswith("accuracy"):
