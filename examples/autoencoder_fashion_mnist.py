@@ -13,7 +13,7 @@ The run directory (--out) ends up with
     autoencoder.safetensors     the network, with its configuration and errors
     curves.png, report.html     loss and error, in training and on the images kept from it; all of it on one page
     log.jsonl                   one line of numbers at a time; tensorboard/ has the same for TensorBoard
-    checkpoints/                the newest two; config.json has all settings
+    checkpoints/                the newest two and the best; config.json has all settings
 
 Stopping (Ctrl-C, SIGTERM, a crash) loses nothing: the same command goes on from the last checkpoint.
 """
@@ -38,13 +38,14 @@ from ganblocks.functional.image_range import intensities
 from ganblocks.models.autoencoder import AutoencoderConfig, DenseAutoencoder
 from ganblocks.training import (
     Callback,
-    Measurements,
+    EarlyStopping,
     Precision,
     ProgressBar,
     Report,
     Summary,
     TensorBoard,
     Trainer,
+    Validation,
     new_run_directory,
     plain_weights,
 )
@@ -59,7 +60,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # what depends on the data
     "idx": {"widths": [64], "epochs": 10, "threads": 1},  # a batch is too small for two threads to share
     "folder": {"widths": [64], "epochs": 20, "resolution": 32},
 }
-COUNTS = ("resolution", "widths", "epochs", "batch_size", "total_images", "held_out", "threads")  # at least 1
+COUNTS = (
+    "resolution",
+    "widths",
+    "epochs",
+    "patience",
+    "batch_size",
+    "total_images",
+    "held_out",
+    "threads",
+)  # at least 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +101,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--recipe", choices=("dense", "document"), default="dense", help="document: the learning rate stays")
     add("--loss", choices=("squared_error", "bernoulli"), default="squared_error")
     add("--epochs", type=int, help="passes over the images (default: 10; digits 40, folders 20)")
+    add("--patience", type=int, help="stop after so many epochs without a lower error (default: never)")
     add("--total-images", type=int, help="stop after this many images (default: when all epochs are done)")
     add("--batch-size", type=int, help="images in a batch (default: 32)")
     add("--learning-rate", type=float, help="the highest (default: 0.001; digits 0.005)")
@@ -243,7 +254,7 @@ def train(options: argparse.Namespace) -> int:
     def measure(trainer: Trainer) -> dict[str, float]:
         return evaluate_autoencoder(model, data.test_images, loss=step.loss, logits=step.logits)
 
-    points = min(recipe.epochs, 10)
+    N = len(data.images)
     size = f"{data.images.shape[-1]}x{data.images.shape[-1]}"
     title = f"Autoencoder, {len(data.images):,} images, {size}, codes of {config.widths[-1]} numbers"
     trainer = Trainer(
@@ -263,14 +274,17 @@ def train(options: argparse.Namespace) -> int:
         },
         callbacks=[
             ProgressBar(),
-            Measurements(measure, fractions=[(point + 1) / points for point in range(points)], show=True),
+            Validation(measure, N, show=True),
+            EarlyStopping("val_mse", patience=options.patience or sys.maxsize),
             TensorBoard(),
             Summary(title=title),
             Reconstructions(model, data.test_images),
             Report(title=title, fractions=(0.5,)),
         ],
-        log_images=max(1, schedule.total_images // 400),
+        log_images=max(1, min(N, schedule.total_images // 400)),
         save_images=max(1, schedule.total_images // 20),
+        keep_best=1,
+        best_key="val_mse",
         metadata=lambda trainer: {"model": "dense_autoencoder", "config": config.to_dict()},
     )
     print(model_summary(model, config.input_shape))

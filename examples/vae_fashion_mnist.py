@@ -9,8 +9,8 @@
 The third command is the form of a widespread tutorial, in which latents are drawn with a tenth of the noise that the
 divergence assumes: classes come apart as well, but the prior says nothing about where the codes lie.
 
-Needs: pip install "ganblocks[train,metrics]". Runs on a CPU or a GPU; 200 passes over Fashion-MNIST take about half an
-hour on one core.
+Needs: pip install "ganblocks[train,metrics]". Runs on a CPU or a GPU; 200 passes over Fashion-MNIST take about a
+quarter of an hour on one core.
 
 The run directory (--out) ends up with
     figures/                of images kept from training: codes before and after it, their principal components, their

@@ -235,6 +235,23 @@ def test_the_documents_recipe_keeps_the_rate(tmp_path: Path) -> None:
         assert f'"decay": {str(decay).lower()}' in json.dumps(settings)
 
 
+@pytest.mark.usefixtures("bare")
+def test_with_patience_a_run_that_stands_still_ends_and_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_idx(tmp_path / "fashion_mnist")
+    original = example.evaluate_autoencoder
+    standing = {"val_loss": 1.0, "val_mse": 1.0}
+    monkeypatch.setattr(example, "evaluate_autoencoder", lambda *given, **options: {**original(*given), **standing})
+    options = ("--data", data, "--epochs", 9, "--batch-size", 8, *SMALL, "--patience", 2)
+    outcome = run(tmp_path / "run", *options)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "finished" in outcome.out
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert len([record for record in records if "val_mse" in record]) == 3
+    assert [record["key"] for record in records if record.get("event") == "early_stopping"] == ["val_mse"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
