@@ -51,6 +51,7 @@ from ganblocks.training import (
 )
 from ganblocks.training import autoencoder_recipes as recipes
 from ganblocks.training.autoencoder_step import evaluate_autoencoder, reconstruct
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.saved_weights import write_weights
 from ganblocks.visualization.reconstruction import reconstruction_rows
 from ganblocks.visualization.summary import model_summary
@@ -310,7 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -58,6 +58,7 @@ from ganblocks.training import (
     predict_logits,
     recipes,
 )
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.saved_weights import write_weights
 
 DEFAULTS: dict[str, dict[str, object]] = {  # what depends on the data; None leaves it to the recipe or the images
@@ -283,7 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

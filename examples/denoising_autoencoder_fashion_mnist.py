@@ -50,6 +50,7 @@ from ganblocks.training import (
 )
 from ganblocks.training import autoencoder_recipes as recipes
 from ganblocks.training.autoencoder_step import Corruption, evaluate_autoencoder, reconstruct
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.randomness import derived_seed
 from ganblocks.training.saved_weights import write_weights
 from ganblocks.visualization.reconstruction import reconstruction_rows
@@ -333,7 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

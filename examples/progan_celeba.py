@@ -56,6 +56,7 @@ from ganblocks.training import (
     recipes,
 )
 from ganblocks.training.checkpoint_directory import list_checkpoints, read_newest_checkpoint
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.progressive_step import ProgressiveStep
 from ganblocks.training.saved_weights import weights_of
 from ganblocks.training.scoring import Images, NearestSheet, Scores
@@ -364,7 +365,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return sample(options) if options.sample else train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return sample(options) if options.sample else train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -56,6 +56,7 @@ from ganblocks.training import (
     plain_weights,
     predict_logits,
 )
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.pretraining import PretrainedStack, pretrain_stack
 from ganblocks.training.saved_weights import write_weights
 from ganblocks.training.stacked_recipes import StackedRecipe, stacked_autoencoder, stacked_document
@@ -373,7 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

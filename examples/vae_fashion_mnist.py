@@ -63,6 +63,7 @@ from ganblocks.training import (
     plain_weights,
     vae_recipes,
 )
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.saved_weights import write_weights
 from ganblocks.training.vae_step import evaluate_vae
 from ganblocks.visualization.latent import decoder_grid, latent_scatter, pca_scatter
@@ -384,7 +385,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

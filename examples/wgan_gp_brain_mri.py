@@ -57,6 +57,7 @@ from ganblocks.training import (
     new_run_directory,
 )
 from ganblocks.training.callbacks import passed, print_above_bar
+from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.gan_callbacks import NumberedImages, RealBesideFake
 from ganblocks.training.gan_recipes import GANRecipe
 from ganblocks.training.scoring import NearestSheet, Scores
@@ -368,7 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        return train(options)
+        with flushed_denormals():  # before PyTorch starts its threads
+            return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

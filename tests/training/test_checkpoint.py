@@ -545,7 +545,7 @@ def test_a_damaged_checkpoint_is_nobody_s_best(tmp_path: Path) -> None:
     assert [int(path.name) for path in store.list()] == [2, 3]
 
 
-def test_the_best_is_the_one_of_the_lowest_score_and_the_newest_of_equals(tmp_path: Path) -> None:
+def test_the_best_is_the_one_of_the_lowest_score_and_the_oldest_of_equals(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep_last=9)
     assert store.best_valid() is None
     for images_seen, score in {1: None, 2: 3.0, 3: 1.0, 4: 1.0, 5: 2.0}.items():
@@ -554,7 +554,10 @@ def test_the_best_is_the_one_of_the_lowest_score_and_the_newest_of_equals(tmp_pa
             assert store.best_valid() is None
     best = store.best_valid()
     assert best is not None
-    assert best.images_seen == 4
+    assert best.images_seen == 3
+    few = CheckpointStore(tmp_path, keep_last=1, keep_best=1)
+    few.save(state(6), 6)
+    assert few.best_valid().images_seen == 3  # what rotation has kept is the same one
 
 
 def test_a_damaged_best_is_told_and_the_next_best_read(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_an_interrupted_run_ends_where_the_whole_one_does(tmp_path: Path, stop: 
     assert (stopping.best_at, stopping.stopped_at) == (40, 64)
 
 
+def test_a_run_cut_short_on_purpose_ends_where_the_whole_one_does(tmp_path: Path) -> None:
+    """A measurement in the middle of an epoch would count against the patience."""
+    scripted_run(tmp_path, VALUES, EarlyStopping("val_loss", patience=3), total_images=20).fit()
+    stopping = EarlyStopping("val_loss", patience=3)
+    assert scripted_run(tmp_path, VALUES, stopping).fit().images_seen == 64
+    assert stopping.best_at == 40
+
+
 def test_other_callbacks_do_at_the_end_what_they_always_do(tmp_path: Path) -> None:
     ends: list[bool] = []
 

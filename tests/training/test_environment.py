@@ -1,6 +1,8 @@
 """What could change the last bit is described, compared, and put back."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -122,6 +124,23 @@ def test_threads_that_do_not_agree_are_told_apart(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(torch, "full", half)
     assert describe_environment()["denormals"] == "mixed"
+
+
+def test_threads_started_inside_flush_too() -> None:
+    """In a process of its own, as PyTorch starts its threads but once."""
+    program = (
+        "import torch; torch.set_num_threads(2)\n"
+        "from ganblocks.training.environment import describe_environment, flushed_denormals\n"
+        "with flushed_denormals():\n"
+        "    print(describe_environment()['denormals'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "flushed"
+
+
+def test_on_a_gpu_denormals_of_the_cpu_do_not_matter() -> None:
+    now = {**describe_environment(), "device": "cuda"}
+    assert environment_differences({**now, "denormals": "mixed"}, now) == []
 
 
 def test_moments_of_pixels_that_are_always_black_do_not_become_denormal() -> None:

@@ -15,7 +15,7 @@ from ganblocks.data import TensorBatches
 from ganblocks.training import Callback, ConstantSchedule, StepContext, Trainer
 from ganblocks.training.gan_callbacks import ConsoleLine, NumberedImages, RealBesideFake
 
-REALS = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(10, 1, 4, 4).contiguous() * 25
+REALS = torch.arange(11, dtype=torch.uint8).reshape(11, 1, 1, 1).expand(11, 1, 4, 4).contiguous() * 23
 KEYS = ("discriminator_loss", "generator_loss", "real_probability", "fake_probability", "fake_probability_after")
 
 
@@ -42,8 +42,8 @@ class StopAt(Callback):
 
 
 def run(run_dir: Path | None, *callbacks: Callback, epochs: int = 2) -> Trainer:
-    """Epochs of ten images in batches of 3, 3, 3 and 1; the log itself writes nothing."""
-    schedule = ConstantSchedule(10 * epochs, 3, 1.0, epoch_images=10)
+    """Epochs of eleven images in batches of 3, 3, 3 and 2; the log itself writes nothing."""
+    schedule = ConstantSchedule(11 * epochs, 3, 1.0, epoch_images=11)
     return Trainer(
         FixedStep(),
         TensorBatches(REALS),
@@ -58,15 +58,15 @@ def run(run_dir: Path | None, *callbacks: Callback, epochs: int = 2) -> Trainer:
 def test_the_line_of_the_first_batch_of_each_epoch_and_of_every_second(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(tmp_path, ConsoleLine(10, 3, every=2)).fit()
+    run(tmp_path, ConsoleLine(11, 3, every=2)).fit()
     assert capsys.readouterr().out.splitlines() == [
         "[0/2][0/4] Loss_D: 0.0000 Loss_G: 0.1000 D(x): 0.2000 D(G(z)): 0.3000 / 0.4000",
         "[0/2][2/4] Loss_D: 6.0000 Loss_G: 6.1000 D(x): 6.2000 D(G(z)): 6.3000 / 6.4000",
-        "[1/2][0/4] Loss_D: 10.0000 Loss_G: 10.1000 D(x): 10.2000 D(G(z)): 10.3000 / 10.4000",
-        "[1/2][2/4] Loss_D: 16.0000 Loss_G: 16.1000 D(x): 16.2000 D(G(z)): 16.3000 / 16.4000",
+        "[1/2][0/4] Loss_D: 11.0000 Loss_G: 11.1000 D(x): 11.2000 D(G(z)): 11.3000 / 11.4000",
+        "[1/2][2/4] Loss_D: 17.0000 Loss_G: 17.1000 D(x): 17.2000 D(G(z)): 17.3000 / 17.4000",
     ]
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [record["images_seen"] for record in records if "event" not in record] == [3, 9, 13, 19]
+    assert [record["images_seen"] for record in records if "event" not in record] == [3, 9, 14, 20]
 
 
 def test_mnist_has_250_lines_in_50_epochs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +91,14 @@ def test_mnist_has_250_lines_in_50_epochs(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert lines[4].startswith("[0/50][400/469] Loss_D")
     assert lines[-1].startswith("[49/50][400/469] Loss_D")
+
+
+def test_a_step_without_probabilities_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = run(None, ConsoleLine(11, 3))
+    losses = {key: torch.zeros(()) for key in KEYS[:2]}
+    monkeypatch.setattr(FixedStep, "__call__", lambda self, *given: losses)
+    with pytest.raises(ValueError, match=r"real_probability.*log_probabilities=True"):
+        trainer.fit()
 
 
 @pytest.mark.parametrize("name", ["epoch_images", "batch_size", "every"])
@@ -145,6 +153,13 @@ def test_reals_stand_on_the_left_and_fakes_on_the_right(tmp_path: Path) -> None:
     dark = [sheet.getpixel((x, 3)) for x in (3, 9, 15, 21)]
     assert dark[:2] == [0, 0]
     assert all(127 <= value <= 128 for value in dark[2:])  # type: ignore[operator]
+
+
+def test_fewer_images_than_columns_make_one_row(tmp_path: Path) -> None:
+    reals, fakes = torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, 1, 4, 4)
+    run(tmp_path, RealBesideFake(reals, lambda trainer: fakes, columns=8, size=4)).fit()
+    with Image.open(tmp_path / "real_beside_fake.png") as sheet:
+        assert sheet.size == (6 * 4 + 7 * 2, 4 + 2 * 2)
 
 
 def test_nothing_is_written_without_a_run_directory() -> None:

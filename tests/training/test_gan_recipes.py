@@ -53,6 +53,15 @@ def test_generator_steps_count_every_fresh_batch_of_the_critic() -> None:
     assert recipe.replace(reuse_real_batch=True).schedule(155).total_images == 500 * 8
 
 
+@pytest.mark.parametrize("images", [1, 2, 7, 8, 9, 16, 17, 18])
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_generator_steps_are_as_many_batches_whatever_the_sizes(images: int, size: int) -> None:
+    recipe = gan_recipes.wgan_gp_document(generator_steps=7, batch_size=size)
+    assert len(batches(recipe.schedule(images))) == 7
+    with pytest.raises(ValueError, match="dataset_images"):
+        recipe.schedule(0)
+
+
 @pytest.mark.parametrize(
     ("recipe", "rate", "betas", "eps"),
     [

@@ -178,3 +178,6 @@ def test_the_norm_of_all_gradients_is_that_of_one_long_vector() -> None:
     first.grad, second.grad = torch.tensor([2.0, 3.0]), torch.tensor([6.0])
     assert gradient_norm(torch.optim.SGD([{"params": [first, third]}, {"params": [second]}], lr=1.0)) == 7
     assert gradient_norm(torch.optim.SGD([third], lr=1.0)) == 0
+    fourth = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    fourth.grad = torch.tensor([24.0], dtype=torch.float64)
+    assert gradient_norm(torch.optim.SGD([first, second, fourth], lr=1.0)) == 25

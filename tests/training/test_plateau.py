@@ -89,6 +89,11 @@ def test_the_log_tells_of_each_reduction_and_shows_the_rate(tmp_path: Path) -> N
     assert shown == [0.25]
 
 
+def test_two_of_them_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 of ReduceOnPlateau"):
+        scripted_run(None, VALUES, plateau(), plateau(patience=1)).fit()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("factor", 1.0), ("factor", 0.0), ("patience", 0), ("cooldown", -1), ("min_learning_rate", -1e-9)],

@@ -44,6 +44,20 @@ def test_a_scaled_phase_differs_in_its_learning_rate_alone() -> None:
     assert phase.scaled(1) is phase
 
 
+@pytest.mark.parametrize(
+    ("images", "size", "expected"),
+    [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (8, 4, [4, 4]), (3, 4, [3]), (1, 4, [1]), (3, 1, [1, 1, 1]), (5, 4, [5])],
+)
+def test_batches_end_with_the_epoch_and_leave_no_single_image(images: int, size: int, expected: list[int]) -> None:
+    schedule, seen, sizes = ConstantSchedule(3 * images, size, 1.0, epoch_images=images), 0, []
+    while seen < schedule.total_images:
+        sizes.append(schedule.phase(seen).batch_size)
+        seen += sizes[-1]
+    assert sizes == 3 * expected
+    with pytest.raises(ValueError, match="images_seen"):
+        schedule.phase(-1)
+
+
 def test_level_of_detail_is_the_authors() -> None:
     """lod(0) is the largest; at 600k (2k + 1) images k doublings are done and the next fade begins."""
     schedule = paper()

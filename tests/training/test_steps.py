@@ -367,6 +367,26 @@ def test_gradient_norms_are_those_of_all_gradients_together() -> None:
     torch.testing.assert_close(log["generator_gradient_norm"], expected, **tolerance)
 
 
+def test_a_float16_scaler_that_looks_for_its_scale_logs_no_infinite_norm() -> None:
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+    step = AdversarialStep(
+        generator,
+        critic,
+        generator_optimizer=torch.optim.Adam(generator.parameters(), lr=1e-3, fused=True),
+        discriminator_optimizer=torch.optim.Adam(critic.parameters(), lr=1e-3, fused=True),
+        sampler=latent_sampler(4),
+        penalty=None,
+        precision=Precision("fp16", torch.device("cpu")),
+        log_gradient_norms=True,
+    )
+    logs = [step(1000 * torch.randn(8, 4), None, context(images_seen=8 * call)) for call in range(12)]
+    norms = torch.stack([log["discriminator_gradient_norm"] for log in logs])
+    assert norms.isfinite().all()
+    assert norms[0] == 0  # gradients of thousands times 65,536 are beyond float16
+    assert norms[-1] > 0
+
+
 def normalised_step(**options: object) -> AdversarialStep:
     """Networks with statistics of their own, and with dropout."""
     torch.manual_seed(0)

@@ -42,7 +42,12 @@ class TrainedGenerator:
         checkpoint = newest_checkpoint(path)
         with torch.device("meta"):  # the file's claims cost no memory before its weights have confirmed them
             generator = generator_from_metadata(checkpoint.metadata)
-        load_weights(generator, weights_of(checkpoint)[1], assign=True)
+        dtypes = {name: tensor.dtype for name, tensor in generator.state_dict().items()}
+        weights = weights_of(checkpoint)[1]
+        if other := [name for name, tensor in weights.items() if dtypes.get(name, tensor.dtype) != tensor.dtype]:
+            name = other[0]
+            raise CheckpointError(f"{checkpoint.path}: {name!r} is {weights[name].dtype}, but must be {dtypes[name]}")
+        load_weights(generator, weights, assign=True)
         resolution, self._alpha, self._truncation = _state_of_growth(checkpoint)
         config: Any = generator.config
         self._generator: Any = generator.eval().to(device)

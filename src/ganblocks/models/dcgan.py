@@ -43,7 +43,7 @@ class DCGANConfig(ModelConfig):
         form: ``"paper"`` or ``"tutorial"``; see the top of this file.
         resolution: Side of the images in pixels: 4, 5, 6 or 7 times a power of two from 2, 1024 at most.
         latent_dim: Size Z of a latent vector, 1 to 4096.
-        image_channels: 1 for grey, 3 for RGB; 1 to 1024.
+        image_channels: 1 for grey, 3 for RGB; 1 to 64.
         num_classes: Classes that both networks are told, up to 1024; 0 = not conditional.
         base_channels: Width of the block next to the image, 1 to 1024; it doubles with every halving of the side ...
         max_channels: ... but not beyond this, 1 to 2048.
@@ -73,7 +73,7 @@ class DCGANConfig(ModelConfig):
         for name, least, most in (
             ("resolution", 8, 1024),
             ("latent_dim", 1, 4096),
-            ("image_channels", 1, 1024),
+            ("image_channels", 1, 64),
             ("num_classes", 0, 1024),
             ("base_channels", 1, 1024),
             ("max_channels", 1, 2048),

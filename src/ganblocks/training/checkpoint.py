@@ -183,7 +183,7 @@ class CheckpointStore:
         return newest_intact(there, damaged=self._damaged) if there else None
 
     def best_valid(self) -> Checkpoint | None:
-        """The checkpoint saved with the lowest score, the newest of equal ones; None if none was saved with a score.
+        """The checkpoint saved with the lowest score, the oldest of equal ones; None if none was saved with a score.
 
         A damaged one gives a ``RuntimeWarning``, and the next best is read.
 
@@ -192,7 +192,7 @@ class CheckpointStore:
             CheckpointError: The best was written by a newer ganblocks or is a symbolic link: not for us to skip.
         """
         scores = {path: score for path in self.list() if (score := read_score(path)) is not None}
-        worst_first = sorted(scores, key=lambda path: (-scores[path], path.name))
+        worst_first = sorted(scores, key=lambda path: (scores[path], int(path.name)), reverse=True)
         return newest_intact(worst_first, damaged=self._damaged) if scores else None
 
     def load(self, path: str | os.PathLike[str]) -> Checkpoint:

@@ -18,8 +18,8 @@ class EarlyStopping(Callback):
 
     The run is then finished, not interrupted: the last callbacks do what they do at an end, the same command again
     trains no further, and the log has an event ``"early_stopping"`` with the best value and where it was. The weights
-    are those of the last step; those of the best measurement are kept by ``Trainer(keep_best=1, best_key=key)`` and
-    read by ``trainer.checkpoints.best_valid()``.
+    are those of the last step; those of the lowest measurement are kept by ``Trainer(keep_best=1, best_key=key)`` and
+    read by ``trainer.checkpoints.best_valid()``. Where higher is better, log the negative as well and keep by that.
 
     Args:
         key: Of a value in the log, such as ``"val_loss"``, which `Validation` or `Measurements` writes there.

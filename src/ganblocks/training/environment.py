@@ -63,8 +63,10 @@ def environment_differences(saved: Mapping[str, Any] | None, now: Mapping[str, A
     """
     if saved is None:
         return ["the checkpoint does not say what it was computed with"]
+    on_gpu = now.get("device") not in (None, "cpu")
+    compared = [key for key in _COMPARED if not (on_gpu and key == "denormals")]  # those of a GPU are another matter
     return [
-        f"{key}: {saved.get(key)!r} there, {now.get(key)!r} now" for key in _COMPARED if saved.get(key) != now.get(key)
+        f"{key}: {saved.get(key)!r} there, {now.get(key)!r} now" for key in compared if saved.get(key) != now.get(key)
     ]
 
 
@@ -104,19 +106,25 @@ def flushed_denormals() -> Iterator[None]:
 
     Moments of Adam decay into that range wherever a gradient stays 0 (dead units, pixels that are always black) and
     never leave it; arithmetic on them is ten to a hundred times slower. Threads that PyTorch starts while this is
-    active do the same, those that it has started before do not; `describe_environment` tells which.
+    active do the same, those that it has started before do not; `describe_environment` tells which. So with several
+    threads it should be entered before any other work, as the examples do.
     """
-    before = _denormals()
+    before = _left(1) == 0  # of this thread: so small a tensor starts no others
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(before == "flushed")
+        torch.set_flush_denormal(before)
 
 
 def _denormals() -> str:
     """``"flushed"`` to 0, ``"kept"``, or ``"mixed"`` where PyTorch's threads on this CPU do not agree."""
     elements = 65_536 * torch.get_num_threads()  # enough for each thread to get some
-    bits = torch.full((elements,), 1 << 16, dtype=torch.int32)  # 9.2e-41 as float32
-    left = (bits.view(torch.float32) * 1.0).view(torch.int32).count_nonzero().item()
+    left = _left(elements)
     return "flushed" if left == 0 else "kept" if left == elements else "mixed"
+
+
+def _left(elements: int) -> int:
+    """How many of so many denormals are left by a multiplication."""
+    bits = torch.full((elements,), 1 << 16, dtype=torch.int32, device="cpu")  # 9.2e-41 as float32
+    return int((bits.view(torch.float32) * 1.0).view(torch.int32).count_nonzero())

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["ConsoleLine", "NumberedImages", "RealBesideFake"]
 
 
+_SHOWN = ("discriminator_loss", "generator_loss", "real_probability", "fake_probability", "fake_probability_after")
+
+
 class ConsoleLine(Callback):
     """Logs the first batch of each epoch and every so many after it, and prints one line for it.
 
@@ -34,7 +37,7 @@ class ConsoleLine(Callback):
         every: Batches between two lines of an epoch, at least 1.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If a number is below 1; at the first line, if the step does not return what is shown.
     """
 
     def __init__(self, epoch_images: int, batch_size: int, *, every: int = 100) -> None:
@@ -50,6 +53,9 @@ class ConsoleLine(Callback):
         index = within // self.batch_size
         if index % self.every:
             return
+        lacking = [name for name in _SHOWN if name not in trainer.values]
+        wanted = "all there: AdversarialStep(log_probabilities=True), a generator update in each step"
+        require(not lacking, "trainer.values", f"without {', '.join(lacking)}", wanted)
         trainer.record(trainer.values)
         values = {name: float(value) for name, value in trainer.values.items()}
         epochs = math.ceil(trainer.total_images / self.epoch_images)
@@ -108,7 +114,7 @@ class RealBesideFake(Callback):
     Args:
         real: Images ``[N, C, H, W]``, uint8 or in [-1, 1].
         draw: Makes N images in [-1, 1] from the state of the run.
-        columns: Images in a row of each half.
+        columns: Images in a row of each half, N at most; images that do not fill a last row are left out.
         size: Side of one image on the sheet in pixels; smaller images are enlarged by whole factors.
     """
 
@@ -126,12 +132,10 @@ class RealBesideFake(Callback):
         with preserved_random_state():
             fake = to_uint8(self.draw(trainer)).cpu()
         real = self.real if self.real.dtype == torch.uint8 else to_uint8(self.real)
-        rows = [
-            torch.cat(pair)
-            for pair in zip(torch.split(real.cpu(), self.columns), torch.split(fake, self.columns), strict=False)
-            if len(pair[0]) == len(pair[1]) == self.columns
-        ]
+        columns = min(self.columns, len(real), len(fake))
+        halves = (torch.split(half, max(1, columns)) for half in (real.cpu(), fake))
+        rows = [torch.cat(pair) for pair in zip(*halves, strict=False) if len(pair[0]) == len(pair[1]) == columns]
         if rows:
             scale = max(1, self.size // fake.shape[-1])
             path = trainer.run_dir / "real_beside_fake.png"
-            save_image_grid(torch.cat(rows), path, columns=2 * self.columns, scale=scale)
+            save_image_grid(torch.cat(rows), path, columns=2 * columns, scale=scale)

@@ -91,12 +91,14 @@ class GANRecipe:
         Raises:
             ValueError: If a number is out of range.
         """
+        require(dataset_images >= 1, "dataset_images", dataset_images, "at least 1")
         images, size = self.epochs * dataset_images, self.batch_size
         if self.generator_steps is not None:
             batches = self.generator_steps * (1 if self.reuse_real_batch else self.n_critic)
             images = batches * size
             if self.whole_epochs:
-                epochs, rest = divmod(batches, math.ceil(dataset_images / size))
+                joined = size > 1 and dataset_images > 1 and dataset_images % size == 1  # see `ConstantSchedule`
+                epochs, rest = divmod(batches, math.ceil(dataset_images / size) - joined)
                 images = epochs * dataset_images + rest * size
         return ConstantSchedule(
             images, size, self.learning_rate, epoch_images=dataset_images if self.whole_epochs else None

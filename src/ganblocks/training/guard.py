@@ -125,10 +125,10 @@ def not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
 
 @contextlib.contextmanager
 def finite_buffers(*modules: nn.Module) -> Iterator[None]:
-    """Running statistics that become NaN or infinite inside go back to what they were; the host does not wait for it.
+    """Running statistics that become NaN or infinite inside go back to what they were; no host waits for a GPU.
 
     Args:
-        *modules: Networks with such statistics, of batch normalisation for one, as buffers.
+        *modules: Networks with such statistics, of batch normalisation for one, as buffers that are written in place.
     """
     every = [buffer for module in modules for buffer in module.buffers()]
     kept = [(buffer, buffer.clone()) for buffer in every if buffer.is_floating_point()]
@@ -150,8 +150,8 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
     Args:
         optimizer: Its parameters' gradients are looked at; 0 if there is none.
     """
-    norms = [norm.float() for norm in _gradient_norms(optimizer)]
-    return torch.stack(norms).norm() if norms else torch.zeros(())
+    norms = _gradient_norms(optimizer)
+    return torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms]).norm() if norms else torch.zeros(())
 
 
 def _finite_on_host(loss: Tensor, optimizer: torch.optim.Optimizer) -> bool:

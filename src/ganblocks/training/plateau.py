@@ -34,7 +34,7 @@ class ReduceOnPlateau(Callback):
         scale: What the schedule's rate is multiplied by.
 
     Raises:
-        ValueError: If a number or the mode is out of range.
+        ValueError: If a number or the mode is out of range; when the run starts, if there are two of them.
     """
 
     def __init__(
@@ -63,7 +63,13 @@ class ReduceOnPlateau(Callback):
         self.cooling = 0
 
     def on_start(self, trainer: "Trainer") -> None:
-        """Go on with the rate that was reached."""
+        """Go on with the rate that was reached.
+
+        Raises:
+            ValueError: If the trainer has two of this kind, which would undo each other's work.
+        """
+        alike = sum(isinstance(callback, ReduceOnPlateau) for callback in trainer.callbacks)
+        require(alike == 1, "callbacks", f"{alike} of ReduceOnPlateau", "one of them")
         trainer.learning_rate_scale = self.scale
 
     def on_record(self, trainer: "Trainer", record: Mapping[str, Any]) -> None:

@@ -60,7 +60,8 @@ class ConstantSchedule(Schedule):
         learning_rate: Of all optimizers.
         resolution: Side of the images where the data comes in several; ``None`` = as it is.
         epoch_images: Images in a pass over the data: a batch never reaches into the next pass, so that the last one of
-            each is smaller where the batch size does not divide it. ``None`` = all batches are full.
+            each is smaller where the batch size does not divide it. A single image that is left joins the batch before
+            it, as batch normalisation wants two. ``None`` = all batches are full.
     """
 
     images: int
@@ -81,10 +82,16 @@ class ConstantSchedule(Schedule):
         return self.images
 
     def phase(self, images_seen: int) -> Phase:
-        """The one phase there is; its batch is smaller where an epoch ends."""
+        """The one phase there is; its batch may be smaller, or larger by one, where an epoch ends.
+
+        Raises:
+            ValueError: If ``images_seen`` is negative.
+        """
+        require(images_seen >= 0, "images_seen", images_seen, "0 or more")
         size = self.batch_size
         if self.epoch_images is not None:
-            size = min(size, self.epoch_images - images_seen % self.epoch_images)
+            left = self.epoch_images - images_seen % self.epoch_images
+            size = left if left == size + 1 > 2 else min(size, left)
         return Phase(size, self.learning_rate, resolution=self.resolution, stage_images=images_seen)
 
 

@@ -1,6 +1,6 @@
 """The science of one batch: a step owns networks and optimizers, and returns what happened as tensors.
 
-A step never looks at a value on the host (no ``.item()``), except through the gradient scalers that float16 needs.
+A step never makes the host wait for a GPU (no ``.item()``), except through the gradient scalers that float16 needs.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ class AdversarialStep:
         log_probabilities: Whether the mean of ``sigmoid(logit)`` is logged too: ``real_probability``,
             ``fake_probability``, and ``fake_probability_after`` in the generator's update.
         log_gradient_norms: Whether the norms of all gradients of each network together are logged too:
-            ``discriminator_gradient_norm``, ``generator_gradient_norm``.
+            ``discriminator_gradient_norm``, ``generator_gradient_norm``; 0 where float16's scaler left an update out.
         conditional: Whether labels are handed to both networks.
         ema: Moving average of the generator, or ``None``.
         precision: Of the forward passes; ``None`` = float32 on the CPU.
@@ -232,7 +232,7 @@ class AdversarialStep:
                 for parameter in self.discriminator.parameters():
                     parameter.clamp_(-self.clip_weights, self.clip_weights)
         if self.log_gradient_norms:
-            log["discriminator_gradient_norm"] = gradient_norm(self.discriminator_optimizer)
+            log["discriminator_gradient_norm"] = _logged_norm(self.discriminator_optimizer, scaler)
         return {"discriminator_loss": loss.detach(), **log}
 
     def _train_generator(
@@ -254,7 +254,7 @@ class AdversarialStep:
         if self.log_probabilities:
             log["fake_probability_after"] = _probability(fake_logits)
         if self.log_gradient_norms:
-            log["generator_gradient_norm"] = gradient_norm(self.generator_optimizer)
+            log["generator_gradient_norm"] = _logged_norm(self.generator_optimizer, scaler)
         return log
 
     # What a network is called with. `ProgressiveStep` overrides these four and `_prepare`.
@@ -343,6 +343,11 @@ class AdversarialStep:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self._memory_format = None  # the optimizer's state came in the order of the file
+
+
+def _logged_norm(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Tensor:
+    norm = gradient_norm(optimizer)
+    return norm.nan_to_num(0.0, 0.0) if scaler.is_enabled() else norm  # looking for its scale is no fault
 
 
 def _probability(logits: Tensor) -> Tensor:

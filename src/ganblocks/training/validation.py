@@ -29,7 +29,7 @@ class Validation(Callback):
     Attributes:
         history: Numbers by key, one an epoch: ``images_seen``, what the step logged (``loss``, ``accuracy``: means over
             the epoch's lines of the log, over all of its batches where ``log_images`` is the batch size) and what was
-            measured. NaN where an epoch has none. An unfinished last epoch is there too, at the end of the run.
+            measured. NaN where an epoch has none. An unfinished last epoch is there too, where the schedule ends.
 
     Raises:
         ValueError: If ``epoch_images`` is below 1; when the run starts, if epochs are too short to be logged.
@@ -59,8 +59,8 @@ class Validation(Callback):
                 self._counts[key] = self._counts.get(key, 0) + 1
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
-        """Measure at the end of an epoch, and at the end of the run."""
-        ended = previous < trainer.total_images <= trainer.images_seen
+        """Measure at the end of an epoch, and where the schedule ends; not where a run is only cut short."""
+        ended = previous < trainer.schedule.total_images <= trainer.images_seen
         if not ended and trainer.images_seen // self.epoch_images == previous // self.epoch_images:
             return
         with preserved_random_state():
