@@ -42,7 +42,7 @@ def from_uint8(images: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
     require(images.dtype == torch.uint8, "images", images.dtype, "a uint8 tensor", TypeError)
     require(dtype.is_floating_point, "dtype", dtype, "a floating-point type", TypeError)
     wide = torch.float32 if dtype.itemsize < 4 else dtype
-    return images.to(wide).div(127.5).sub(1).to(dtype)
+    return images.to(wide).div_(127.5).sub_(1).to(dtype)  # in place: the copy is ours
 
 
 def intensities(images: Tensor) -> Tensor:
@@ -61,10 +61,10 @@ def intensities(images: Tensor) -> Tensor:
         TypeError: ``images`` are neither uint8 nor floating-point.
     """
     if images.dtype == torch.uint8:
-        return images.float().div(255)
+        return images.float().div_(255)  # in place: the copy is ours
     floating = images.is_floating_point()
     require(floating, "images", images.dtype, "uint8, or a floating-point tensor in [-1, 1]", TypeError)
-    return (images + 1) / 2
+    return (images + 1).div_(2)
 
 
 def rescale(
