@@ -158,7 +158,7 @@ def cases(images: Tensor, labels: Tensor, precision: Precision, transform: str) 
 
     def ours_e05() -> None:
         recipe = stacked_recipes.stacked_document(stacking="greedy", pretrain_epochs=1, epochs=1)
-        config = StackedClassifierConfig()
+        config = StackedClassifierConfig(normalized=False)  # as the plain one
         prepare: Prepare = intensities
         autoencoder = DenseAutoencoder(autoencoder_configs(config)[0])
         step = recipe.build_autoencoder_step(autoencoder, prepare=prepare)

@@ -195,6 +195,7 @@ class Run:
             image_channels=data.images.shape[1],
             num_classes=len(data.classes),
             widths=tuple(options.widths),
+            normalized=self.recipe.stacking == "greedy" and self.recipe.normalize_codes,
         )
         self.device = torch.device(options.device)
         self.precision = Precision.resolve(options.precision, self.device)

@@ -187,6 +187,22 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         StackedClassifier(SMALL)(torch.zeros(shape))
 
 
+def test_without_places_for_normalisation_the_function_is_the_same_and_none_can_be_set() -> None:
+    bare = SMALL.replace(normalized=False)
+    torch.manual_seed(0)
+    with_places = disturbed(StackedClassifier(SMALL))
+    without = StackedClassifier(bare)
+    weights = {name: value for name, value in with_places.state_dict().items() if "normalizations" not in name}
+    without.load_state_dict(weights)  # strict: there is nothing else
+    images = torch.rand(4, 2, 3, 3) * 2 - 1
+    assert torch.equal(without(images), with_places(images))
+    assert parameters(without) == parameters(with_places)
+    given = [(torch.zeros(6), 2.0), None, None]
+    with pytest.raises(ValueError, match="normalized"):
+        StackedClassifier.assemble(bare, autoencoders(), normalizations=given)
+    StackedClassifier.assemble(bare, autoencoders(), normalizations=[None, None, None])
+
+
 def test_autoencoders_that_do_not_fit_are_refused() -> None:
     stack = autoencoders()
     with pytest.raises(ValueError, match=r"`autoencoders` is \[\(18, 6\), \(6, 5\)\], but must be encoders whose"):
@@ -212,6 +228,7 @@ def test_autoencoders_that_do_not_fit_are_refused() -> None:
         ("num_classes", 0),
         ("widths", ()),
         ("widths", (4, 0)),
+        ("normalized", 1),
         ("initialization", "best"),
     ],
 )

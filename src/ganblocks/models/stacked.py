@@ -36,6 +36,8 @@ class StackedClassifierConfig(ModelConfig):
         image_channels: 1 for grey, 3 for RGB; any number from 1.
         num_classes: K, at least 1.
         widths: Of the layers in front of the last, first layer first; at least one.
+        normalized: Whether there is a place behind each layer for the normalisation that autoencoders were trained
+            with; where greedy pretraining is not wanted, the network is quicker without.
         initialization: Of the layers that are not taken over; see `ganblocks.layers.initialize`.
     """
 
@@ -43,6 +45,7 @@ class StackedClassifierConfig(ModelConfig):
     image_channels: int = 1
     num_classes: int = 10
     widths: tuple[int, ...] = (128, 64, 32, 16)
+    normalized: bool = True
     initialization: InitializationScheme = "glorot_uniform"
 
     def __post_init__(self) -> None:
@@ -52,6 +55,7 @@ class StackedClassifierConfig(ModelConfig):
         for name, count in zip(names, counts, strict=True):
             require(type(count) is int and count >= 1, name, getattr(self, name), "whole numbers, at least 1")
         require(len(self.widths) >= 1, "widths", self.widths, "at least one")
+        require(type(self.normalized) is bool, "normalized", self.normalized, "True or False")
         require(self.resolution <= 1024, "resolution", self.resolution, "1024 at most")
         known = get_args(InitializationScheme)
         require(self.initialization in known, "initialization", self.initialization, f"one of {', '.join(known)}")
@@ -113,8 +117,8 @@ class StackedClassifier(nn.Module):
 
     Attributes:
         encoders: The layers that autoencoders can give, first layer first.
-        normalizations: Behind each of them. They do nothing except where `assemble` was told how autoencoders were
-            trained. Buffers: they are saved with the weights, and are no parameters.
+        normalizations: Behind each of them, if ``config.normalized``. They do nothing except where `assemble` was told
+            how autoencoders were trained. Buffers: they are saved with the weights, and are no parameters.
         head: The last layer, always new.
 
     Shape:
@@ -126,7 +130,8 @@ class StackedClassifier(nn.Module):
         super().__init__()
         self.config = config
         self.encoders = nn.ModuleList([nn.Linear(width, next_width) for width, next_width in config.layer_widths])
-        self.normalizations = nn.ModuleList([CodeNormalization(width) for width in config.widths])
+        kind = CodeNormalization if config.normalized else nn.Identity
+        self.normalizations = nn.ModuleList([kind(width) for width in config.widths])
         self.head = nn.Linear(config.widths[-1], config.num_classes)
         initialize(self, config.initialization)
 
@@ -153,7 +158,7 @@ class StackedClassifier(nn.Module):
 
         Raises:
             ValueError: If number or widths of the layers do not fit the configuration, normalizations do not fit the
-                autoencoders, or the stacking is unknown.
+                autoencoders or have no place, or the stacking is unknown.
         """
         _require_stacking(stacking)
         behind = one_for_each(autoencoders, normalizations)
@@ -168,6 +173,7 @@ class StackedClassifier(nn.Module):
         wanted = config.layer_widths
         fits = len(given) == len(wanted) and all(a in (None, b) for a, b in zip(given, wanted, strict=True))
         require(fits, "autoencoders", given, f"encoders whose layers are {list(wanted)}")
+        require(config.normalized or not places, "config.normalized", config.normalized, "True for normalizations")
         model = cls(config)
         for own, layer in zip(model.encoders, layers, strict=True):
             if layer is not None:
