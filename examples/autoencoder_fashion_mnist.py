@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._version import __version__
-from ganblocks.data import ArrayImages, ImageFolder, TensorBatches, idx_images, read_images, split
+from ganblocks.data import ImageFolder, TensorBatches, built_in_digits, idx_images, read_images, split
 from ganblocks.data.source import ImageSource
 from ganblocks.errors import GanblocksError
 from ganblocks.functional.image_range import intensities
@@ -149,18 +149,6 @@ def open_data(options: argparse.Namespace) -> tuple[ImageSource, ImageSource | N
         return ImageFolder(options.data), None
     both = options.data.is_dir() and options.held_out is None
     return idx_images(options.data), idx_images(options.data, "test") if both else None
-
-
-def built_in_digits() -> ArrayImages:
-    """The digits that scikit-learn installs: 8x8 counts of 0 to 16, from 43 writers (Alpaydin and Kaynak 1998)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            'the built-in digits come with scikit-learn, which is not installed: pip install "ganblocks[metrics]"'
-        ) from error
-    digits = load_digits()
-    return ArrayImages(digits.images / 16, digits.target)
 
 
 def read_data(options: argparse.Namespace) -> Data:

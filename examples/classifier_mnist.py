@@ -32,9 +32,9 @@ from torch import Tensor
 from ganblocks._version import __version__
 from ganblocks.data import (
     FASHION_MNIST_CLASSES,
-    ArrayImages,
     ImageFolder,
     TensorBatches,
+    built_in_digits,
     idx_images,
     read_images,
     split,
@@ -153,18 +153,6 @@ def open_data(options: argparse.Namespace) -> tuple[ImageSource, ImageSource | N
     names = options.class_names or (FASHION_MNIST_CLASSES if "fashion" in path.name.lower() else None)
     both = path.is_dir() and options.held_out is None
     return idx_images(path, classes=names), idx_images(path, "test", classes=names) if both else None
-
-
-def built_in_digits() -> ArrayImages:
-    """The digits that scikit-learn installs: 8x8 counts of 0 to 16, from 43 writers (Alpaydin and Kaynak 1998)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            'the built-in digits come with scikit-learn, which is not installed: pip install "ganblocks[metrics]"'
-        ) from error
-    digits = load_digits()
-    return ArrayImages(digits.images / 16, digits.target)
 
 
 def read_data(options: argparse.Namespace) -> Data:

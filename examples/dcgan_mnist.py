@@ -38,7 +38,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganblocks.data import FASHION_MNIST_CLASSES, ArrayImages, TensorBatches, idx_images, read_images, split
+from ganblocks.data import FASHION_MNIST_CLASSES, TensorBatches, built_in_digits, idx_images, read_images, split
 from ganblocks.errors import GanblocksError
 from ganblocks.metrics import random_extractor
 from ganblocks.metrics.extractors import classifier_extractor
@@ -148,18 +148,6 @@ def read_data(options: argparse.Namespace) -> Data:
     side = min(both[0].size(0))
     (images, _), (test, _) = (read_images(part, side) for part in both)
     return Data(images, test, tuple(part.fingerprint for part in both))
-
-
-def built_in_digits() -> ArrayImages:
-    """The digits that scikit-learn installs: 8x8 counts of 0 to 16, from 43 writers (Alpaydin and Kaynak 1998)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            'the built-in digits come with scikit-learn, which is not installed: pip install "ganblocks[metrics]"'
-        ) from error
-    digits = load_digits()
-    return ArrayImages(digits.images / 16, digits.target)
 
 
 def build(options: argparse.Namespace, data: Data) -> tuple[DCGANConfig, GANRecipe]:

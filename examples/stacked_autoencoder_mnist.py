@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._version import __version__
-from ganblocks.data import FASHION_MNIST_CLASSES, ArrayImages, TensorBatches, idx_images, read_images, split
+from ganblocks.data import FASHION_MNIST_CLASSES, TensorBatches, built_in_digits, idx_images, read_images, split
 from ganblocks.errors import DataError, GanblocksError
 from ganblocks.models.autoencoder import DenseAutoencoder
 from ganblocks.models.stacked import StackedClassifier, StackedClassifierConfig, autoencoder_configs
@@ -161,18 +161,6 @@ def read_data(options: argparse.Namespace) -> Data:
     if labels is None or test_labels is None:
         raise DataError(f"{path} has no labels: the files with labels and idx1 in their names are missing")
     return Data(images, labels, test_images, test_labels, classes, fingerprints)
-
-
-def built_in_digits() -> ArrayImages:
-    """The digits that scikit-learn installs: 8x8 counts of 0 to 16, from 43 writers (Alpaydin and Kaynak 1998)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            'the built-in digits come with scikit-learn, which is not installed: pip install "ganblocks[metrics]"'
-        ) from error
-    digits = load_digits()
-    return ArrayImages(digits.images / 16, digits.target)
 
 
 class Run:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganblocks.data.array_images import ArrayImages, built_in_faces
+from ganblocks.data.array_images import ArrayImages, built_in_digits, built_in_faces
 from ganblocks.data.source import ImageSource
 from ganblocks.errors import DataError, EmptyDatasetError
 
@@ -178,3 +178,21 @@ def test_a_scikit_image_without_the_faces_is_a_data_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(skimage, "__file__", "/nowhere/skimage/__init__.py")
     with pytest.raises(DataError, match=r"lfw_subset\.npy"):
         built_in_faces()
+
+
+def test_the_built_in_digits_are_those_of_scikit_learn() -> None:
+    datasets = pytest.importorskip("sklearn.datasets", reason="the digits come with scikit-learn")
+    digits, source = built_in_digits(), datasets.load_digits()
+    assert len(digits) == 1797
+    assert digits.image_channels == 1
+    assert np.bincount(digits.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    for index in (0, 700, 1796):
+        expected = np.round(source.images[index] / 16 * 255)
+        assert np.abs(digits.read(index, 8)[0].astype(float) - expected).max() <= 1
+        assert digits.labels[index] == source.target[index]
+
+
+def test_without_scikit_learn_the_digits_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r'pip install "ganblocks\[metrics\]"'):
+        built_in_digits()

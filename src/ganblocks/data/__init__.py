@@ -1,6 +1,6 @@
 """Images from folders, zips, arrays and drawings, at every resolution, in an order that can be repeated."""
 
-from ganblocks.data.array_images import ArrayImages, built_in_faces
+from ganblocks.data.array_images import ArrayImages, built_in_digits, built_in_faces
 from ganblocks.data.batches import Batches, DatasetBatches, IterableBatches, ProgressiveBatches, as_batches
 from ganblocks.data.idx import FASHION_MNIST_CLASSES, idx_images, read_idx
 from ganblocks.data.image_folder import ImageFolder
@@ -27,6 +27,7 @@ __all__ = [
     "Shapes",
     "TensorBatches",
     "as_batches",
+    "built_in_digits",
     "built_in_faces",
     "idx_images",
     "read_idx",

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganblocks._checks import require
 from ganblocks.errors import DataError, EmptyDatasetError
 
-__all__ = ["ArrayImages", "built_in_faces"]
+__all__ = ["ArrayImages", "built_in_digits", "built_in_faces"]
 
 Layout = Literal["NHW", "NHWC", "NCHW"]
 
@@ -140,6 +140,24 @@ def built_in_faces() -> ArrayImages:
     except (OSError, ValueError) as error:
         raise DataError(f"the faces of scikit-image cannot be read from {path}: {error}") from error
     return ArrayImages(faces[:100], layout="NHW")
+
+
+def built_in_digits() -> ArrayImages:
+    """The 1,797 handwritten digits, grey, 8x8 pixels, that scikit-learn installs: labels without a download.
+
+    Counts of 0 to 16 black cells of a digit drawn by one of 43 writers (Alpaydin and Kaynak 1998), black being 0 here.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            'the built-in digits come with scikit-learn, which is not installed: pip install "ganblocks[metrics]"'
+        ) from error
+    digits = load_digits()
+    return ArrayImages(digits.images / 16, digits.target)
 
 
 def _as_array(values: ArrayLike | Tensor) -> NDArray[Any]:

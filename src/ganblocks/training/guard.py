@@ -18,8 +18,9 @@ class FiniteGuard:
     """Makes optimizer steps, and leaves out those whose loss or gradient is NaN or infinite.
 
     Parameters, moments and step counts stay as they were where a step is left out. A fused optimizer decides on the
-    device, by the ``found_inf`` that gradient scalers hand it, so the host never waits. Other optimizers can only be
-    called or not: there the host reads the verdict, which costs nothing on a CPU and one wait an update on a GPU.
+    device, by the ``found_inf`` that gradient scalers hand it, so the host never waits for a GPU. Other optimizers can
+    only be called or not: there the host reads the verdict, one wait an update. On a CPU, where reading costs nothing,
+    it always does.
 
     A gradient counts as infinite, too, if the sum of its squares overflows its dtype: norms above 1.8e19 in float32.
 
