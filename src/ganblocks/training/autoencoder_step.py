@@ -1,7 +1,7 @@
 """The science of one batch for autoencoders, and how well they rebuild images kept from training."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import intensities
 from ganblocks.losses.reconstruction import squared_error
-from ganblocks.training.guard import FiniteGuard, finite_buffers
-from ganblocks.training.precision import Precision, plain_precision, set_memory_format
+from ganblocks.training.guard import finite_buffers
+from ganblocks.training.network_step import NetworkStep
+from ganblocks.training.precision import Precision, plain_precision
 from ganblocks.training.randomness import StepContext, own_randomness
-from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["AutoencoderStep", "Corruption", "ReconstructionLoss", "evaluate_autoencoder", "reconstruct"]
 
@@ -33,7 +33,7 @@ class Corruption(Protocol):
         ...
 
 
-class AutoencoderStep:
+class AutoencoderStep(NetworkStep):
     """One update of an autoencoder by the distance between what it rebuilds and the image.
 
     With a corruption this is a denoising autoencoder (Vincent et al. 2008): it is given the noisy image and compared
@@ -72,17 +72,18 @@ class AutoencoderStep:
         max_skipped_updates: int = 0,
     ) -> None:
         _forward(model, logits)
+        super().__init__(
+            "model",
+            optimizer=optimizer,
+            precision=precision,
+            max_skipped_updates=max_skipped_updates,
+            called="autoencoder",
+        )
         self.model = model
-        self.optimizer = optimizer
         self.loss = loss
         self.logits = logits
         self.corruption = corruption
         self.prepare = prepare
-        self.precision = precision or Precision("fp32", torch.device("cpu"))
-        self.calls = 0
-        self.guard = FiniteGuard(("autoencoder",), max_skipped=max_skipped_updates)
-        self.scaler = torch.amp.GradScaler(self.precision.device.type, enabled=self.precision.name == "fp16")
-        self._memory_format: torch.memory_format | None = None
 
     def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
         """Train on one batch; labels are not looked at.
@@ -104,49 +105,8 @@ class AutoencoderStep:
                 output = _forward(self.model, self.logits)(given)
             require_same_shape(output, clean, "model(images)", "images")
             loss = self.loss(_at_least_float32(output), clean)
-            self.guard.update("autoencoder", loss, self.optimizer, self.scaler, call=self.calls + 1)
-        self.calls += 1
+            self._update(loss)
         return {"loss": loss.detach()}
-
-    def _follow(self, inputs: Tensor, context: StepContext) -> None:
-        """Bring the learning rate to what the phase says, and the weights to the memory format of the images."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = context.phase.learning_rate
-        memory_format = self.precision.memory_format(inputs.shape[-1])
-        if inputs.dim() == 4 and memory_format != self._memory_format:
-            self._memory_format = memory_format
-            set_memory_format(memory_format, [self.model], [self.optimizer])
-
-    def skipped_updates(self) -> int:
-        """Updates left out so far because the loss or a gradient was not finite.
-
-        Raises:
-            NonFiniteError: If they are more than ``max_skipped_updates``.
-        """
-        return self.guard.skipped_updates()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The model, its optimizer and scaler, and the number of calls."""
-        return {
-            "calls": self.calls,
-            "guard": self.guard.state_dict(),
-            "model": plain_weights(self.model),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave.
-
-        Raises:
-            CheckpointError: If names or shapes of the weights differ.
-        """
-        self.calls = int(state["calls"])
-        self.guard.load_state_dict(state["guard"])
-        load_weights(self.model, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self._memory_format = None  # the optimizer's state came in the order of the file
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """The science of one batch for classifiers, and how well they do on images kept from training."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +10,15 @@ from ganblocks._checks import require, require_rank
 from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import from_uint8
-from ganblocks.training.guard import FiniteGuard, finite_buffers
-from ganblocks.training.precision import Precision, plain_precision, set_memory_format
+from ganblocks.training.guard import finite_buffers
+from ganblocks.training.network_step import NetworkStep
+from ganblocks.training.precision import Precision, plain_precision
 from ganblocks.training.randomness import StepContext, own_randomness
-from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["ClassifierStep", "evaluate_classifier", "predict_logits"]
 
 
-class ClassifierStep:
+class ClassifierStep(NetworkStep):
     """One update of a classifier by the cross-entropy of its logits.
 
     What the network draws while it runs (dropout) is a pure function of the run's seed and the images seen. Statistics
@@ -49,14 +48,11 @@ class ClassifierStep:
         max_skipped_updates: int = 0,
     ) -> None:
         require(0 <= label_smoothing <= 1, "label_smoothing", label_smoothing, "between 0 and 1")
+        super().__init__(
+            "classifier", optimizer=optimizer, precision=precision, max_skipped_updates=max_skipped_updates
+        )
         self.classifier = classifier
-        self.optimizer = optimizer
         self.label_smoothing = label_smoothing
-        self.precision = precision or Precision("fp32", torch.device("cpu"))
-        self.calls = 0
-        self.guard = FiniteGuard(("classifier",), max_skipped=max_skipped_updates)
-        self.scaler = torch.amp.GradScaler(self.precision.device.type, enabled=self.precision.name == "fp16")
-        self._memory_format: torch.memory_format | None = None
 
     def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
         """Train on one batch of images, uint8 or float in [-1, 1], with class indices ``[N]``.
@@ -73,7 +69,7 @@ class ClassifierStep:
             raise ValueError("`labels` is None, but a classifier is trained on images with labels")
         device = self.precision.device
         images = _as_input(images, self.precision)
-        self._prepare(images, context)
+        self._follow(images, context)
         with finite_buffers(self.classifier):
             with own_randomness(context, device), self.precision.autocast():
                 logits: Tensor = self.classifier(images)
@@ -81,49 +77,8 @@ class ClassifierStep:
             labels = labels.to(device, torch.int64, non_blocking=True)
             exact = logits.float() if logits.dtype.itemsize < 4 else logits
             loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
-            self.guard.update("classifier", loss, self.optimizer, self.scaler, call=self.calls + 1)
-        self.calls += 1
+            self._update(loss)
         return {"loss": loss.detach(), "accuracy": (logits.detach().argmax(1) == labels).float().mean()}
-
-    def _prepare(self, images: Tensor, context: StepContext) -> None:
-        """Bring the learning rate to what the phase says, and the weights to the memory format of the images."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = context.phase.learning_rate
-        memory_format = self.precision.memory_format(images.shape[-1])
-        if images.dim() == 4 and memory_format != self._memory_format:
-            self._memory_format = memory_format
-            set_memory_format(memory_format, [self.classifier], [self.optimizer])
-
-    def skipped_updates(self) -> int:
-        """Updates left out so far because the loss or a gradient was not finite.
-
-        Raises:
-            NonFiniteError: If they are more than ``max_skipped_updates``.
-        """
-        return self.guard.skipped_updates()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The classifier, its optimizer and scaler, and the number of calls."""
-        return {
-            "calls": self.calls,
-            "guard": self.guard.state_dict(),
-            "classifier": plain_weights(self.classifier),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave.
-
-        Raises:
-            CheckpointError: If names or shapes of the weights differ.
-        """
-        self.calls = int(state["calls"])
-        self.guard.load_state_dict(state["guard"])
-        load_weights(self.classifier, state["classifier"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self._memory_format = None  # the optimizer's state came in the order of the file
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """The science of one batch for variational autoencoders, and how well they do on images kept from training."""
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,10 +11,9 @@ from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import intensities
 from ganblocks.losses.divergence import free_bits, kl_divergence
-from ganblocks.training.guard import FiniteGuard
-from ganblocks.training.precision import Precision, set_memory_format
+from ganblocks.training.network_step import NetworkStep
+from ganblocks.training.precision import Precision
 from ganblocks.training.randomness import StepContext, derived_seed
-from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["VAEStep", "VariationalModel", "binarized", "evaluate_vae"]
 
@@ -53,7 +51,7 @@ class _Terms(NamedTuple):
     log_var: Tensor
 
 
-class VAEStep:
+class VAEStep(NetworkStep):
     """One update by the negative evidence lower bound, ``-log p(x | z) + beta KL(q(z | x) || p(z))``.
 
     Kingma and Welling 2014, equation 10, with one draw of the latents; both terms are sums over pixels and latents and
@@ -93,18 +91,13 @@ class VAEStep:
         require(0 <= beta < math.inf, "beta", beta, "0 or more, and finite")
         require(annealing_images >= 0, "annealing_images", annealing_images, "0 or more")
         require(0 <= free_nats < math.inf, "free_nats", free_nats, "0 or more, and finite")
+        super().__init__("model", optimizer=optimizer, precision=precision, max_skipped_updates=max_skipped_updates)
         self.model = model
-        self.optimizer = optimizer
         self.beta = beta
         self.annealing_images = annealing_images
         self.free_nats = free_nats
         self.binarize = binarize
         self.conditional = conditional
-        self.precision = precision or Precision("fp32", torch.device("cpu"))
-        self.calls = 0
-        self.guard = FiniteGuard(("model",), max_skipped=max_skipped_updates)
-        self.scaler = torch.amp.GradScaler(self.precision.device.type, enabled=self.precision.name == "fp16")
-        self._memory_format: torch.memory_format | None = None
 
     def kl_weight(self, images_seen: int) -> float:
         """The weight of the divergence for the batch that starts after ``images_seen`` images."""
@@ -124,7 +117,7 @@ class VAEStep:
         """
         images = _as_input(images, self.precision)
         labels = self._labels(labels)
-        self._prepare(images, context)
+        self._follow(images, context)
         if self.binarize:
             images = binarized(images, context.generator("binarization"))
         terms = _terms(self.model, images, labels, self.precision, context.generator("latents"))
@@ -133,8 +126,7 @@ class VAEStep:
         reconstruction = terms.reconstruction.mean()
         weight = self.kl_weight(context.images_seen)
         loss = reconstruction + weight * charged if weight else reconstruction
-        self.guard.update("model", loss, self.optimizer, self.scaler, call=self.calls + 1)
-        self.calls += 1
+        self._update(loss)
         return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
 
     def _labels(self, labels: Tensor | None) -> Tensor | None:
@@ -143,46 +135,6 @@ class VAEStep:
         if labels is None:
             raise ValueError("`labels` is None, but a conditional model is trained on images with labels")
         return labels.to(self.precision.device, torch.int64, non_blocking=True)
-
-    def _prepare(self, images: Tensor, context: StepContext) -> None:
-        """Bring the learning rate to what the phase says, and the weights to the memory format of the images."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = context.phase.learning_rate
-        memory_format = self.precision.memory_format(images.shape[-1])
-        if memory_format != self._memory_format:
-            self._memory_format = memory_format
-            set_memory_format(memory_format, [self.model], [self.optimizer])
-
-    def skipped_updates(self) -> int:
-        """Updates left out so far because the loss or a gradient was not finite.
-
-        Raises:
-            NonFiniteError: If they are more than ``max_skipped_updates``.
-        """
-        return self.guard.skipped_updates()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The model, its optimizer and scaler, and the number of calls."""
-        return {
-            "calls": self.calls,
-            "guard": self.guard.state_dict(),
-            "model": plain_weights(self.model),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave.
-
-        Raises:
-            CheckpointError: If names or shapes of the weights differ.
-        """
-        self.calls = int(state["calls"])
-        self.guard.load_state_dict(state["guard"])
-        load_weights(self.model, state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self._memory_format = None  # the optimizer's state came in the order of the file
 
 
 def binarized(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,101 @@
+"""What the steps that train a single network have in common: everything but the science of a batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganblocks.training.guard import FiniteGuard
+from ganblocks.training.precision import Precision, set_memory_format
+from ganblocks.training.randomness import StepContext
+from ganblocks.training.weights import load_weights, plain_weights
+
+__all__ = ["NetworkStep"]
+
+
+class NetworkStep:
+    """One network, its optimizer, and an update that is left out where it is not finite.
+
+    A subclass sets the network as an attribute and adds ``__call__``, which begins with `_follow` and ends with
+    `_update`.
+
+    Args:
+        attribute: Name of the attribute that holds the network, and of its weights in a checkpoint.
+        optimizer: Over the network's parameters.
+        precision: Of the forward pass; ``None`` = float32 on the CPU.
+        max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
+            trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
+        called: What messages call the network; ``None`` = as the attribute.
+
+    Raises:
+        ValueError: If ``max_skipped_updates`` is negative.
+    """
+
+    def __init__(
+        self,
+        attribute: str,
+        *,
+        optimizer: torch.optim.Optimizer,
+        precision: Precision | None,
+        max_skipped_updates: int,
+        called: str | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.precision = precision or Precision("fp32", torch.device("cpu"))
+        self.calls = 0
+        self.guard = FiniteGuard((called or attribute,), max_skipped=max_skipped_updates)
+        self.scaler = torch.amp.GradScaler(self.precision.device.type, enabled=self.precision.name == "fp16")
+        self._attribute = attribute
+        self._called = called or attribute
+        self._memory_format: torch.memory_format | None = None
+
+    @property
+    def _network(self) -> nn.Module:
+        network: nn.Module = getattr(self, self._attribute)
+        return network
+
+    def _follow(self, inputs: Tensor, context: StepContext) -> None:
+        """Bring the learning rate to what the phase says, and the weights to the memory format of the inputs."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = context.phase.learning_rate
+        memory_format = self.precision.memory_format(inputs.shape[-1])
+        if inputs.dim() == 4 and memory_format != self._memory_format:
+            self._memory_format = memory_format
+            set_memory_format(memory_format, [self._network], [self.optimizer])
+
+    def _update(self, loss: Tensor) -> None:
+        """Gradients of the loss, and one step of the optimizer if all of it is finite."""
+        self.guard.update(self._called, loss, self.optimizer, self.scaler, call=self.calls + 1)
+        self.calls += 1
+
+    def skipped_updates(self) -> int:
+        """Updates left out so far because the loss or a gradient was not finite.
+
+        Raises:
+            NonFiniteError: If they are more than ``max_skipped_updates``.
+        """
+        return self.guard.skipped_updates()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The network, its optimizer and scaler, and the number of calls."""
+        return {
+            "calls": self.calls,
+            "guard": self.guard.state_dict(),
+            self._attribute: plain_weights(self._network),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave.
+
+        Raises:
+            CheckpointError: If names or shapes of the weights differ.
+        """
+        self.calls = int(state["calls"])
+        self.guard.load_state_dict(state["guard"])
+        load_weights(self._network, state[self._attribute])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self._memory_format = None  # the optimizer's state came in the order of the file
