@@ -15,6 +15,7 @@ should run on the machine.
 
 import argparse
 import dataclasses
+import functools
 import platform
 import statistics
 import time
@@ -38,51 +39,55 @@ class Case:
     ours: Callable[[], None]
 
 
-def plain_dcgan(reals: Tensor) -> Callable[[], None]:
-    """The step as taught; the networks of the course text."""
-    generator = nn.Sequential(
-        nn.ConvTranspose2d(100, 128, 7, 1, 0, bias=False),
-        nn.BatchNorm2d(128),
-        nn.ReLU(True),
-        nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(64),
-        nn.ReLU(True),
-        nn.ConvTranspose2d(64, 1, 4, 2, 1, bias=False),
-        nn.Tanh(),
-    )
-    discriminator = nn.Sequential(
-        nn.Conv2d(1, 64, 4, 2, 1, bias=False),
-        nn.LeakyReLU(0.2, True),
-        nn.Conv2d(64, 128, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(128),
-        nn.LeakyReLU(0.2, True),
-        nn.Conv2d(128, 1, 7, 1, 0, bias=False),
-        nn.Sigmoid(),
-    )
-    criterion = nn.BCELoss()
-    optimizers = [torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (generator, discriminator)]
-    N = len(reals)
+class PlainDCGAN:
+    """The networks of the course text and their step, as taught."""
 
-    def step() -> None:
-        discriminator.zero_grad()
-        output = discriminator(reals).view(-1)
-        error_real = criterion(output, torch.ones(N))
+    def __init__(self) -> None:
+        self.generator = nn.Sequential(
+            nn.ConvTranspose2d(100, 128, 7, 1, 0, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(True),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(True),
+            nn.ConvTranspose2d(64, 1, 4, 2, 1, bias=False),
+            nn.Tanh(),
+        )
+        self.discriminator = nn.Sequential(
+            nn.Conv2d(1, 64, 4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(0.2, True),
+            nn.Conv2d(128, 1, 7, 1, 0, bias=False),
+            nn.Sigmoid(),
+        )
+        self.criterion = nn.BCELoss()
+        self.optimizer_g, self.optimizer_d = (
+            torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
+            for network in (self.generator, self.discriminator)
+        )
+
+    def __call__(self, reals: Tensor) -> None:
+        """One update of each network; every number of the log is fetched, as there."""
+        N = len(reals)
+        self.discriminator.zero_grad()
+        output = self.discriminator(reals).view(-1)
+        error_real = self.criterion(output, torch.ones(N))
         error_real.backward()
         mean_real = output.mean().item()
-        fake = generator(torch.randn(N, 100, 1, 1))
-        output = discriminator(fake.detach()).view(-1)
-        error_fake = criterion(output, torch.zeros(N))
+        fake = self.generator(torch.randn(N, 100, 1, 1))
+        output = self.discriminator(fake.detach()).view(-1)
+        error_fake = self.criterion(output, torch.zeros(N))
         error_fake.backward()
         mean_fake = output.mean().item()
-        optimizers[1].step()
-        generator.zero_grad()
-        output = discriminator(fake).view(-1)
-        error = criterion(output, torch.ones(N))
+        self.optimizer_d.step()
+        self.generator.zero_grad()
+        output = self.discriminator(fake).view(-1)
+        error = self.criterion(output, torch.ones(N))
         error.backward()
-        optimizers[0].step()
+        self.optimizer_g.step()
         assert mean_real + mean_fake + output.mean().item() + error.item() + (error_real + error_fake).item() > 0
-
-    return step
 
 
 def plain_wgan_gp(reals: Tensor, *, dropout: float) -> Callable[[], None]:
@@ -152,7 +157,7 @@ def cases(precision: Precision, batch: int, dropout: float) -> list[Case]:
         wgan_gp.Generator(large), wgan_gp.Critic(large), latent_dim=128, precision=precision
     )
     return [
-        Case("DCGAN, 28 px, batch 128", plain_dcgan(digits), ours(dcgan_step, digits, 1)),
+        Case("DCGAN, 28 px, batch 128", functools.partial(PlainDCGAN(), digits), ours(dcgan_step, digits, 1)),
         Case(
             f"WGAN-GP, 128 px, batch {batch}, dropout {dropout}",
             plain_wgan_gp(scans, dropout=dropout),

@@ -133,6 +133,21 @@ def test_three_orders_of_gradients_equal_those_of_pytorch(case: Case, dtype: tor
         torch.testing.assert_close(actual.double(), expected, **tolerance)
 
 
+@given(cases(), st.booleans())
+def test_three_orders_by_matrix_products_equal_those_of_pytorch(case: Case, channels_last: bool) -> None:
+    reference = NATIVE | {"conv_transpose2d": cropped_conv_transpose2d}
+    native = orders(case.of(reference), case.tensors(torch.float64, scale=0.3))
+    tensors = case.tensors(torch.float32, scale=0.3)
+    if channels_last:
+        tensors = [t.detach().contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
+        tensors = [t.detach().requires_grad_() for t in tensors]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "pays", lambda *shapes: min(shapes[0], *shapes[1], *shapes[2]) > 0)
+        ours = orders(case.of(OURS), tensors)
+    for actual, expected in zip(ours, native, strict=True):
+        torch.testing.assert_close(actual.double(), expected, **named("conv_orders_float32"))
+
+
 @given(cases(smallest_batch=1))
 def test_gradients_of_both_orders_are_those_of_finite_differences(case: Case) -> None:
     tensors = case.tensors()

@@ -21,6 +21,7 @@ from ganblocks.layers.conv import ConvTranspose2d
 from ganblocks.layers.minibatch_std import MinibatchStd
 from ganblocks.layers.weight_scale import WSConv2d, WSConvTranspose2d, WSLinear
 from ganblocks.models.progan_config import ProGANConfig
+from ganblocks.ops.leaky_relu import leaky_relu
 
 __all__ = ["Discriminator", "Generator", "ProGANConfig"]
 
@@ -257,7 +258,7 @@ class Discriminator(nn.Module):
         return self.final(features, chunks)
 
     def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
-        return F.leaky_relu(self.from_rgb[str(resolution)](images), self.config.slope)
+        return leaky_relu(self.from_rgb[str(resolution)](images), self.config.slope)
 
 
 class _InitialBlock(nn.Module):
@@ -276,9 +277,9 @@ class _InitialBlock(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         x = pixel_norm(code)[:, :, None, None]  # [N, Z, 1, 1]
-        x = F.leaky_relu(self.project(x), self.config.slope)  # [N, C, 4, 4]
+        x = leaky_relu(self.project(x), self.config.slope)  # [N, C, 4, 4]
         x = pixel_norm(x) if self.config.initial_pixelnorm else x
-        return pixel_norm(F.leaky_relu(self.conv(x), self.config.slope))
+        return pixel_norm(leaky_relu(self.conv(x), self.config.slope))
 
 
 class _GeneratorBlock(nn.Module):
@@ -292,8 +293,8 @@ class _GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = upsample_nearest(x)
-        x = pixel_norm(F.leaky_relu(self.conv1(x), self.slope))
-        return pixel_norm(F.leaky_relu(self.conv2(x), self.slope))
+        x = pixel_norm(leaky_relu(self.conv1(x), self.slope))
+        return pixel_norm(leaky_relu(self.conv2(x), self.slope))
 
 
 class _DiscriminatorBlock(nn.Module):
@@ -307,8 +308,8 @@ class _DiscriminatorBlock(nn.Module):
         self.conv2 = WSConv2d(middle, out_channels, 3, padding=1, gain=config.gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(self.conv1(x), self.slope)
-        x = F.leaky_relu(self.conv2(x), self.slope)
+        x = leaky_relu(self.conv1(x), self.slope)
+        x = leaky_relu(self.conv2(x), self.slope)
         return downsample_box(x)
 
 
@@ -326,8 +327,8 @@ class _FinalBlock(nn.Module):
 
     def forward(self, x: Tensor, chunks: int) -> Tensor:
         x = self.minibatch_std(x, chunks=chunks)
-        x = F.leaky_relu(self.conv(x), self.slope)
-        x = F.leaky_relu(self.dense(x), self.slope)  # [N, C, 1, 1]
+        x = leaky_relu(self.conv(x), self.slope)
+        x = leaky_relu(self.dense(x), self.slope)  # [N, C, 1, 1]
         return self.output(x.flatten(1))  # [N, 1 + num_classes]
 
 

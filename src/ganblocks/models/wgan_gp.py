@@ -13,7 +13,6 @@ from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ganblocks._checks import require
 from ganblocks._modes import evaluation_mode
@@ -21,6 +20,7 @@ from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.layers.conv import Conv2d, ConvTranspose2d
 from ganblocks.layers.initialization import InitializationScheme, initialize
 from ganblocks.models.config import ModelConfig
+from ganblocks.ops.leaky_relu import leaky_relu
 
 __all__ = ["Critic", "Generator", "WGANGPConfig"]
 
@@ -148,7 +148,7 @@ class Generator(nn.Module):
         require(latents.dim() == 2 and shape[1] == config.latent_dim, "latents", shape, f"[N, {config.latent_dim}]")
         _require_no_labels(labels)
         width, side = config.generator_channels(GENERATOR_START), GENERATOR_START
-        x = F.leaky_relu(self.dense(latents), config.slope, inplace=True).view(-1, width, side, side)
+        x = leaky_relu(self.dense(latents), config.slope, inplace=True).view(-1, width, side, side)
         for block in self.blocks.values():
             x = block(x)
         images: Tensor = self.to_image(x).tanh()
@@ -265,7 +265,7 @@ class _GeneratorBlock(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels, eps=config.norm_eps, momentum=config.norm_momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x)), self.slope, inplace=True)
+        return leaky_relu(self.norm(self.conv(x)), self.slope, inplace=True)
 
 
 class _CriticBlock(nn.Module):
@@ -278,7 +278,7 @@ class _CriticBlock(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.dropout(F.leaky_relu(self.conv(x), self.slope, inplace=True))
+        y: Tensor = self.dropout(leaky_relu(self.conv(x), self.slope, inplace=True))
         return y
 
 

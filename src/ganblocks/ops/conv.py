@@ -17,12 +17,15 @@ Why not leave it to PyTorch: its own second order computes the weight gradient a
 kernel over N channels. In bfloat16 on CPUs with AMX that returns numbers unrelated to the truth (3x3 kernels, even
 batches up to 12), and a gradient penalty trains with exactly that gradient. The weight-gradient kernel is right, and
 does less work.
+
+In float32 on a CPU, layers with far more weights than positions are computed as products of matrices, which is faster
+there; see `_matrix_product`. Their values are those of PyTorch up to rounding.
 """
 
 import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,9 +33,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["conv2d", "conv_transpose2d"]
+from ganblocks.ops._geometry import Geometry, Pair
+from ganblocks.ops._matrix_product import MatrixProduct, pays
 
-_Pair = tuple[int, int]
+__all__ = ["conv2d", "conv_transpose2d"]
 
 
 def conv2d(
@@ -81,7 +85,7 @@ def conv2d(
         margin = (totals[0] // 2, totals[1] // 2)
         if totals[0] % 2 or totals[1] % 2:  # an odd total puts the extra row or column at the end
             input = F.pad(input, (0, totals[1] % 2, 0, totals[0] % 2))
-    return _convolve(input, weight, bias, _Geometry(steps, margin, spread, groups))
+    return _convolve(input, weight, bias, Geometry(steps, margin, spread, groups))
 
 
 def conv_transpose2d(
@@ -131,41 +135,10 @@ def conv_transpose2d(
     if rows or columns:
         input = F.pad(input, (0, columns, 0, rows))
     remaining = (remaining_rows, remaining_columns)
-    return _convolve(input, weight, bias, _Geometry(steps, margin, spread, groups, True, remaining))
+    return _convolve(input, weight, bias, Geometry(steps, margin, spread, groups, True, remaining))
 
 
-@dataclass(frozen=True, slots=True)
-class _Geometry:
-    """How the kernel meets the image, and in which direction; not a tuple, which torch.func would take apart."""
-
-    stride: _Pair
-    padding: _Pair
-    dilation: _Pair
-    groups: int
-    transposed: bool = False
-    output_padding: _Pair = (0, 0)
-    kernel: _Pair = (1, 1)
-    channels_last: bool = False
-
-    def forwards(self) -> "_Geometry":
-        """The convolution, from image to result."""
-        return replace(self, transposed=False, output_padding=(0, 0))
-
-    def backwards(self, image: Tensor, result: Tensor) -> "_Geometry":
-        """The transposed convolution, from result to image.
-
-        Rows and columns at the end of the image that no position of the kernel reaches come back as output padding.
-        """
-        rows, columns = (
-            size - ((count - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1)
-            for size, count, stride, padding, dilation, kernel in zip(
-                image.shape[2:], result.shape[2:], self.stride, self.padding, self.dilation, self.kernel, strict=True
-            )
-        )
-        return replace(self, transposed=True, output_padding=(rows, columns))
-
-
-def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Cast and shape the arguments for the Function."""
     channels_last = _is_channels_last(input) or _is_channels_last(weight)
     geometry = replace(geometry, kernel=(weight.shape[2], weight.shape[3]), channels_last=channels_last)
@@ -182,8 +155,13 @@ class _Convolution(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         with _autocast_off(input):
+            product = _product(input, weight, bias, geometry)
+            if product is not None:
+                size = geometry.size((input.shape[2], input.shape[3]))
+                apply = product.transposed if geometry.transposed else product.forward
+                return apply(input, weight, bias, size)
             return torch.convolution(
                 _in_format(input, geometry),
                 weight,
@@ -199,21 +177,24 @@ class _Convolution(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, _, ctx.geometry = inputs
+        ctx.set_materialize_grads(False)  # a missing gradient is zero, and costs nothing
         ctx.save_for_backward(input, weight)
         ctx.save_for_forward(input, weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
+        if gradient is None:
+            return None, None, None, None
         input, weight = ctx.saved_tensors
-        geometry: _Geometry = ctx.geometry
+        geometry: Geometry = ctx.geometry
         wanted = _wanted(ctx)
         if not torch.is_grad_enabled():
             return *_first_order(gradient, input, weight, geometry, wanted), None
         by_input = by_weight = by_bias = None
         image, result = (gradient, input) if geometry.transposed else (input, gradient)
         if wanted[0]:
-            opposite = geometry.forwards() if geometry.transposed else geometry.backwards(image, result)
+            opposite = geometry.forwards() if geometry.transposed else geometry.backwards(image.shape, result.shape)
             by_input = _Convolution.apply(gradient, weight, None, opposite)
         if wanted[1]:
             by_weight = _WeightGradient.apply(image, result, geometry)
@@ -238,7 +219,7 @@ class _WeightGradient(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(image: Tensor, result: Tensor, geometry: _Geometry) -> Tensor:
+    def forward(image: Tensor, result: Tensor, geometry: Geometry) -> Tensor:
         shape = (result.shape[1], image.shape[1] // geometry.groups, *geometry.kernel)
         weight = image.new_empty(shape)  # only its shape is read
         gradient = _first_order(result, image, weight, geometry.forwards(), (False, True, False))[1]
@@ -248,18 +229,21 @@ class _WeightGradient(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         image, result, ctx.geometry = inputs
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(image, result)
         ctx.save_for_forward(image, result)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
+        if gradient is None:
+            return None, None, None
         image, result = ctx.saved_tensors
-        geometry: _Geometry = ctx.geometry
+        geometry: Geometry = ctx.geometry
         wanted = _wanted(ctx)
         by_image = by_result = None
         if wanted[0]:
-            upwards = geometry.backwards(image, result)
+            upwards = geometry.backwards(image.shape, result.shape)
             by_image = _Convolution.apply(result, gradient, None, upwards)
         if wanted[1]:
             by_result = _Convolution.apply(image, gradient, None, geometry.forwards())
@@ -276,9 +260,18 @@ class _WeightGradient(Function):
 
 
 def _first_order(
-    gradient: Tensor, input: Tensor, weight: Tensor, geometry: _Geometry, wanted: tuple[bool, bool, bool]
+    gradient: Tensor, input: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The wanted gradients by input, weight and bias in one kernel call, without a graph of them."""
+    """The wanted gradients by input, weight and bias, without a graph of them."""
+    product = _product(input, weight, None, geometry)
+    if product is not None:
+        image, result = (gradient, input) if geometry.transposed else (input, gradient)
+        apply, size = product.forward if geometry.transposed else product.transposed, (input.shape[2], input.shape[3])
+        return (
+            apply(gradient, weight, None, size) if wanted[0] else None,
+            product.correlate(image, result, weight.shape) if wanted[1] else None,
+            gradient.sum((0, 2, 3)) if wanted[2] else None,
+        )
     gradients: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
         _in_format(gradient, geometry),
         _in_format(input, geometry),
@@ -293,6 +286,24 @@ def _first_order(
         wanted,
     )
     return gradients
+
+
+def _product(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> MatrixProduct | None:
+    """The convolution as matrix products, where that is faster than a convolution kernel.
+
+    What does not fit together is left to PyTorch and its messages.
+    """
+    if input.device.type != "cpu" or input.dtype != torch.float32 or _is_transformed():
+        return None
+    taken, given = (0, 1) if geometry.transposed else (1, 0)
+    fits = input.shape[1] == weight.shape[taken] and (bias is None or bias.shape == weight.shape[given : given + 1])
+    if not fits or geometry.groups > 1 or geometry.dilation != (1, 1) or min(geometry.stride) < 1:
+        return None
+    sides = (input.shape[2], input.shape[3]), geometry.size((input.shape[2], input.shape[3]))
+    image, result = reversed(sides) if geometry.transposed else sides
+    if min(geometry.padding) < 0 or not pays(input.shape[0], image, result, geometry.kernel, weight.numel()):
+        return None
+    return MatrixProduct(geometry.kernel, geometry.stride, geometry.padding, geometry.channels_last)
 
 
 def _wanted(ctx: Any) -> tuple[bool, bool, bool]:
@@ -321,7 +332,7 @@ def _sum_of(*terms: Tensor | None) -> Tensor | None:
     return functools.reduce(torch.add, present) if present else None
 
 
-def _pair(value: str | int | Sequence[int]) -> _Pair | None:
+def _pair(value: str | int | Sequence[int]) -> Pair | None:
     """(height, width), or None for what PyTorch shall refuse in its own words."""
     if isinstance(value, int):
         return value, value
@@ -355,7 +366,7 @@ def _is_channels_last(tensor: Tensor) -> bool:
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
-def _in_format(tensor: Tensor, geometry: _Geometry) -> Tensor:
+def _in_format(tensor: Tensor, geometry: Geometry) -> Tensor:
     """Lay out the factor as the operation was first given it, whatever layout the gradient arrived in."""
     if geometry.channels_last and not _is_transformed():
         return tensor.contiguous(memory_format=torch.channels_last)
