@@ -53,6 +53,22 @@ def test_results_and_gradients_keep_the_layout(layout: torch.memory_format) -> N
         assert tensor.is_contiguous(memory_format=layout)
 
 
+@both_layouts
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_what_follows_may_overwrite_the_result(
+    transposed: bool, padding: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_matrix_product, "WEIGHTS", 0)
+    image, weight = fill((2, 3, 4, 4), "normal", seed=0).float(), fill((3, 3, 3, 3), "normal", seed=1).float()
+    image, weight = (t.contiguous(memory_format=layout).requires_grad_() for t in (image, weight))
+    function = conv.conv_transpose2d if transposed else conv.conv2d
+    padding += transposed  # few enough positions
+    expected = torch.autograd.grad(torch.relu(function(image, weight, padding=padding)).sum(), (image, weight))
+    found = torch.autograd.grad(torch.relu_(function(image, weight, padding=padding)).sum(), (image, weight))
+    assert all(map(torch.equal, found, expected))
+
+
 def test_it_is_chosen_for_many_weights_and_few_positions_only() -> None:
     million = 2**20
     assert pays(8, (8, 8), (4, 4), (4, 4), 8 * million)  # the deepest layer of WGAN-GP at batch 8

@@ -56,11 +56,19 @@ class MatrixProduct:
     padding: Pair
     channels_last: bool
 
+    # Results are written where they shall lie: a view of something else could not be overwritten by what follows.
+
     def forward(self, image: Tensor, weight: Tensor, bias: Tensor | None, size: Pair) -> Tensor:
         """``conv(x, w) + b``, of this height and width."""
         patches, matrix = self._patches(image, size), self._matrix(weight)
-        rows = patches @ matrix.t() if bias is None else torch.addmm(bias, patches, matrix.t())
-        return self._image(rows, (image.shape[0], *size))
+        result = self._empty(image, (image.shape[0], weight.shape[0], *size))
+        if self.channels_last:
+            rows = result.permute(0, 2, 3, 1).view(-1, weight.shape[0])
+            torch.mm(patches, matrix.t(), out=rows)
+        else:
+            N, C, H, W = result.shape
+            result.copy_((patches @ matrix.t()).view(N, H, W, C).permute(0, 3, 1, 2))
+        return result if bias is None else result.add_(bias.view(-1, 1, 1))
 
     def transposed(self, result: Tensor, weight: Tensor, bias: Tensor | None, size: Pair) -> Tensor:
         """``transposed(g, w) + b``, of this height and width."""
@@ -72,26 +80,29 @@ class MatrixProduct:
         else:
             patches = written.view(N, H, W, C, rows, columns).permute(0, 3, 1, 2, 4, 5)
         (top, left), (height, width) = self.padding, size
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         # Large enough for every position of the kernel, and for rows and columns that none of them reaches.
         full = (max(height + 2 * top, (H - 1) * down + rows), max(width + 2 * left, (W - 1) * right + columns))
-        image = torch.zeros((N, C, *full), dtype=written.dtype, device=written.device).contiguous(memory_format=layout)
+        image = self._empty(result, (N, C, *full)).zero_()
         for row in range(rows):
             for column in range(columns):
                 target = image[
                     :, :, row : row + down * (H - 1) + 1 : down, column : column + right * (W - 1) + 1 : right
                 ]
                 target += patches[..., row, column]
-        image = image[:, :, top : top + height, left : left + width]
-        image = image if bias is None else image + bias.view(-1, 1, 1)
-        return image.contiguous(memory_format=layout)
+        if full != size:
+            image = self._empty(result, (N, C, *size)).copy_(image[:, :, top : top + height, left : left + width])
+        return image if bias is None else image.add_(bias.view(-1, 1, 1))
 
     def correlate(self, image: Tensor, result: Tensor, shape: torch.Size) -> Tensor:
         """The gradient by a weight of this shape."""
-        matrix = self._rows(result).t() @ self._patches(image, (result.shape[2], result.shape[3]))
-        if self.channels_last:
-            return matrix.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
-        return matrix.view(shape)
+        gradient = self._empty(image, tuple(shape))
+        patches = self._patches(image, (result.shape[2], result.shape[3]))
+        torch.mm(self._rows(result).t(), patches, out=self._matrix(gradient))
+        return gradient
+
+    def _empty(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
     def _patches(self, image: Tensor, size: Pair) -> Tensor:
         """What the kernel sees at each position, one row each: [N * H' * W', C * kernel]."""
@@ -108,8 +119,3 @@ class MatrixProduct:
     def _rows(self, result: Tensor) -> Tensor:
         """[N, C', H', W'] as [N * H' * W', C']."""
         return result.permute(0, 2, 3, 1).reshape(-1, result.shape[1])
-
-    def _image(self, rows: Tensor, size: tuple[int, int, int]) -> Tensor:
-        """The way back from `_rows`."""
-        image = rows.view(*size, rows.shape[1]).permute(0, 3, 1, 2)
-        return image if self.channels_last else image.contiguous()
