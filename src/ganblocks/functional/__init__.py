@@ -1,5 +1,6 @@
 """The formulas, in plain PyTorch: any device, any order of gradient. Everything faster is compared with these."""
 
+from ganblocks.functional.augment import color, cutout, diff_augment, translation
 from ganblocks.functional.bias_act import bias_act
 from ganblocks.functional.corruption import gaussian_noise, masking_noise, salt_and_pepper
 from ganblocks.functional.fade import fade_in
@@ -13,6 +14,9 @@ from ganblocks.functional.weight_scale import weight_scale
 __all__ = [
     "bias_act",
     "blur",
+    "color",
+    "cutout",
+    "diff_augment",
     "downsample_box",
     "fade_in",
     "from_uint8",
@@ -28,6 +32,7 @@ __all__ = [
     "salt_and_pepper",
     "slerp",
     "to_uint8",
+    "translation",
     "truncated_normal_latents",
     "upsample_nearest",
     "weight_scale",
