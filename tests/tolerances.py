@@ -60,6 +60,8 @@ NAMED: dict[str, tuple[float, float]] = {
     "steps_float32": (1e-3, 0.0),  # squared differences over steps of 1e-4, each end rounded to float32: 6e-4 a pixel
     "three_digits": (0.0, 5e-4),  # a published proportion with three digits
     "mse_bf16": (1e-2, 0.0),  # a mean of squares of probabilities rounded to bfloat16
+    "sampled sigma": (1e-3, 0.0),  # power iteration on drawn matrices; two close singular values take long to part
+    "rough sigma": (5e-2, 0.0),  # fifteen steps of power iteration, from a random vector
 }
 
 

@@ -11,6 +11,8 @@ from ganblocks.losses.adversarial import (
     wasserstein,
 )
 from ganblocks.losses.divergence import free_bits, kl_divergence, monte_carlo_kl
+from ganblocks.losses.dragan import dragan_penalty
+from ganblocks.losses.information import categorical_information, gaussian_information
 from ganblocks.losses.penalties import (
     drift_penalty,
     gradient_penalty,
@@ -19,14 +21,20 @@ from ganblocks.losses.penalties import (
     r2_penalty,
 )
 from ganblocks.losses.reconstruction import bernoulli, gaussian, squared_error
+from ganblocks.losses.regularization import LeCam, consistency
 
 __all__ = [
     "AdversarialLoss",
+    "LeCam",
     "bernoulli",
     "by_name",
+    "categorical_information",
+    "consistency",
+    "dragan_penalty",
     "drift_penalty",
     "free_bits",
     "gaussian",
+    "gaussian_information",
     "gradient_penalty",
     "hinge",
     "input_gradients",
