@@ -1,11 +1,14 @@
 """Reference models, one paper a file. They hold no loss and no optimizer."""
 
-from ganblocks.models import autoencoder, classifier, progan, stacked, vae
+from ganblocks.models import autoencoder, classifier, dcgan, progan, r3gan, stacked, vae, wgan_gp
 
 __all__ = [
     "autoencoder",
     "classifier",
+    "dcgan",
     "progan",
+    "r3gan",
     "stacked",
     "vae",
+    "wgan_gp",
 ]
