@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ganblocks.models import dcgan, wgan_gp
 from ganblocks.training import Phase, Precision, StepContext, gan_recipes
-from ganblocks.training.steps import AdversarialStep
+from ganblocks.training.adversarial_step import AdversarialStep
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,17 @@ from torch import Tensor, nn
 
 from ganblocks import losses
 from ganblocks.errors import NonFiniteError
+from ganblocks.losses.regularization import LeCam
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
-from ganblocks.training import AdversarialStep, Phase, Precision, StepContext, latent_sampler, recipes
+from ganblocks.training import (
+    AdaptiveAugmentation,
+    AdversarialStep,
+    Phase,
+    Precision,
+    StepContext,
+    latent_sampler,
+    recipes,
+)
 from ganblocks.training.randomness import derived_seed
 from tolerances import for_dtype, named
 
@@ -197,18 +206,8 @@ def test_low_precision_keeps_weights_and_averages_in_float32(name: str) -> None:
     assert step.generator_scaler.is_enabled() == (name == "fp16")
 
 
-def test_latent_samplers() -> None:
-    rng = torch.Generator().manual_seed(0)
-    assert latent_sampler(5)(3, rng).shape == (3, 5)
-    truncated = latent_sampler(5, "truncnorm", truncation=0.7)(1000, rng)
-    assert truncated.abs().max() <= 0.7
-    assert truncated.abs().max() > 0.69
-    with pytest.raises(ValueError, match="`kind`"):
-        latent_sampler(5, "uniform")
-
-
 def test_numbers_out_of_range_are_named() -> None:
-    for name in ("n_critic", "penalty_weight", "drift_weight"):
+    for name in ("n_critic", "penalty_weight", "drift_weight", "consistency_weight", "regularizer_weight"):
         with pytest.raises(ValueError, match=f"`{name}`"):
             plain_step(**{name: -1})
 
@@ -430,3 +429,116 @@ def test_dropout_is_a_function_of_seed_and_images_seen_and_differs_between_passe
     step(torch.randn(8, 4), None, context())
     assert len(masks) == 5  # reals and fakes, twice, and the generator's
     assert all(not torch.equal(a, b) for index, a in enumerate(masks) for b in masks[:index])
+
+
+class Shift:
+    """Adds numbers drawn for each sample; remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.observed: list[Tensor] = []
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        self.calls += 1
+        return images + torch.rand(len(images), 1, generator=generator, dtype=images.dtype)
+
+    def observe(self, real_logits: Tensor) -> None:
+        self.observed.append(real_logits)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.calls = state["calls"]
+
+
+def shifted(images: Tensor, purpose: str) -> Tensor:
+    return images + torch.rand(len(images), 1, generator=context().generator(purpose), dtype=images.dtype)
+
+
+def test_both_networks_are_trained_through_the_augmentation() -> None:
+    augment = Shift()
+    step = plain_step(augment=augment, loss=losses.relativistic, reuse_fakes=True)
+    generator, critic = copy.deepcopy(step.generator), copy.deepcopy(step.discriminator)
+    images = torch.randn(3, 4, dtype=torch.float64)
+    log = step(images, None, context())
+    fake = generator(step.sampler(3, context().generator("latents")))
+    logits = [critic(shifted(part.detach(), f"augment_{side}")) for part, side in ((images, "real"), (fake, "fake"))]
+    loss = losses.relativistic.discriminator_loss(*logits)
+    torch.testing.assert_close(log["discriminator_loss"], loss.detach().double(), **for_dtype(torch.float64))
+    assert torch.equal(augment.observed[0], logits[0].detach())
+    gradients = torch.autograd.grad(loss, list(critic.parameters()))
+    for parameter, gradient in zip(critic.parameters(), gradients, strict=True):
+        parameter.data -= 1e-3 * gradient
+    real_logits, fake_logits = (
+        critic(shifted(part, f"augment_{side}-generator")) for part, side in ((images, "real"), (fake, "fake"))
+    )
+    loss = losses.relativistic.generator_loss(real_logits.detach(), fake_logits)
+    torch.testing.assert_close(log["generator_loss"], loss.detach().double(), **for_dtype(torch.float64))
+    for parameter, gradient in zip(
+        generator.parameters(), torch.autograd.grad(loss, list(generator.parameters())), strict=True
+    ):
+        parameter.data -= 1e-3 * gradient
+    for mine, theirs in zip(step.generator.parameters(), generator.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, **for_dtype(torch.float64))
+    assert augment.calls == 4
+
+
+def test_consistency_compares_scores_with_and_without_the_augmentation() -> None:
+    augment = Shift()
+    step = plain_step(augment=augment, consistency_weight=10.0)
+    generator, critic = copy.deepcopy(step.generator), copy.deepcopy(step.discriminator)
+    images = torch.randn(3, 4, dtype=torch.float64)
+    log = step(images, None, context())
+    fake = generator(step.sampler(3, context().generator("latents")))
+    changes = [
+        (critic(part) - critic(shifted(part, f"augment_{side}"))).square().mean()
+        for part, side in ((images, "real"), (fake, "fake"))
+    ]
+    expected = 10 * sum(changes)
+    torch.testing.assert_close(log["discriminator_consistency"], expected.detach(), **for_dtype(torch.float64))
+    wasserstein = critic(fake).mean() - critic(images).mean()
+    loss = (wasserstein + expected).detach()
+    torch.testing.assert_close(log["discriminator_loss"], loss, **for_dtype(torch.float64))
+    assert augment.calls == 2  # the generator's update sees images as they are
+    with pytest.raises(ValueError, match="`consistency_weight`"):
+        plain_step(consistency_weight=1.0)
+
+
+def test_a_regularizer_sees_the_scores_and_joins_the_loss() -> None:
+    step = plain_step(regularizer=LeCam(), regularizer_weight=0.5)
+    critic, generator = copy.deepcopy(step.discriminator), copy.deepcopy(step.generator)
+    images = torch.randn(3, 4, dtype=torch.float64)
+    log = step(images, None, context())
+    real, fake = critic(images), critic(generator(step.sampler(3, context().generator("latents"))))
+    anchors = [0.01 * scores.mean() for scores in (real, fake)]
+    penalty = (real - anchors[1]).square().mean() + (fake - anchors[0]).square().mean()
+    torch.testing.assert_close(log["discriminator_regularizer"], 0.5 * penalty.detach(), **for_dtype(torch.float64))
+    torch.testing.assert_close(
+        log["discriminator_loss"], (fake.mean() - real.mean() + 0.5 * penalty).detach(), **for_dtype(torch.float64)
+    )
+
+
+def test_augmentation_and_regularizer_continue_bit_for_bit() -> None:
+    def build() -> AdversarialStep:
+        augment = AdaptiveAugmentation(probability=0.5, ramp_images=64, interval=1)
+        return progan_step(augment=augment, regularizer=LeCam(), regularizer_weight=0.1)
+
+    images = torch.randn(4, 3, 16, 16).clamp(-1, 1)
+    whole, first, second = build(), build(), build()
+    for index in range(4):
+        whole(images, None, context(4 * index))
+    for index in range(2):
+        first(images, None, context(4 * index))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for index in (2, 3):
+        second(images, None, context(4 * index))
+    for mine, theirs in zip(second.discriminator.parameters(), whole.discriminator.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert whole.augment is not None
+    assert second.augment is not None
+    assert torch.equal(second.augment.probability, whole.augment.probability)
+    assert whole.augment.probability != 0.5
+    assert torch.equal(second.regularizer.real_anchor, whole.regularizer.real_anchor)
+    with pytest.raises(ValueError, match="`augment`"):
+        progan_step().load_state_dict(first.state_dict())

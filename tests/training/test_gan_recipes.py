@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ganblocks import losses
 from ganblocks.training import Phase, StepContext, gan_recipes
+from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.gan_recipes import GANRecipe
 from ganblocks.training.schedule import Schedule
-from ganblocks.training.steps import AdversarialStep
 from tolerances import for_dtype
 
 

@@ -1,6 +1,8 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
 from ganblocks.training import gan_recipes, recipes
+from ganblocks.training.adversarial_step import AdversarialStep
+from ganblocks.training.augmentation import AdaptiveAugmentation
 from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
 from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, SampleSheets, Summary, TensorBoard
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
@@ -21,13 +23,14 @@ from ganblocks.training.reporting import Report
 from ganblocks.training.run_directory import RunLock, new_run_directory
 from ganblocks.training.schedule import ConstantSchedule, CosineSchedule, Phase, ProgressiveSchedule, Schedule
 from ganblocks.training.scoring import NearestSheet, Scores
-from ganblocks.training.steps import AdversarialStep, GuardedStep, Step, latent_sampler
+from ganblocks.training.steps import GuardedStep, Step, latent_sampler
 from ganblocks.training.trainer import FitResult, Trainer
 from ganblocks.training.vae_step import VAEStep, evaluate_vae
 from ganblocks.training.validation import Validation
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = [
+    "AdaptiveAugmentation",
     "AdversarialStep",
     "AutoencoderStep",
     "Callback",

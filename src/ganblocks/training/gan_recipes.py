@@ -10,24 +10,30 @@ from torch import nn
 
 from ganblocks._checks import require
 from ganblocks.losses import adversarial
-from ganblocks.losses.penalties import gradient_penalty
+from ganblocks.losses.dragan import dragan_penalty
+from ganblocks.losses.penalties import gradient_penalty, r1_penalty, r2_penalty
+from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.ema import ExponentialMovingAverage
 from ganblocks.training.precision import Precision
 from ganblocks.training.schedule import ConstantSchedule
-from ganblocks.training.steps import AdversarialStep, Penalty, latent_sampler
+from ganblocks.training.steps import Penalty, latent_sampler
 
 __all__ = [
     "GANRecipe",
     "LossName",
+    "PenaltyName",
     "arjovsky2017",
     "dcgan_document",
     "dcgan_tutorial",
     "gulrajani2017",
+    "huang2024",
+    "kodali2017",
     "radford2016",
     "wgan_gp_document",
 ]
 
-LossName = Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein"]
+LossName = Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein", "relativistic"]
+PenaltyName = Literal["gradient_penalty", "dragan", "r1_r2"]
 _LOSSES: dict[str, adversarial.AdversarialLoss] = {name: getattr(adversarial, name) for name in get_args(LossName)}
 
 
@@ -46,8 +52,10 @@ class GANRecipe:
         betas: Of Adam.
         optimizer_eps: Of either.
         loss: Of `ganblocks.losses`.
-        penalty_weight: Lambda of the gradient penalty; 0 = none.
-        mixing: Weights of the images it is taken at; see `gradient_penalty`.
+        penalty: What holds the discriminator's gradients: ``"gradient_penalty"`` (Gulrajani et al. 2017), ``"dragan"``
+            (Kodali et al. 2017), or ``"r1_r2"``, the sum of the squared gradients at reals and at fakes.
+        penalty_weight: Lambda of a gradient penalty, or gamma / 2 of R1 and R2; 0 = none.
+        mixing: Weights of the images a gradient penalty is taken at; see `gradient_penalty`.
         clip_weights: See `AdversarialStep`.
         n_critic: See there.
         reuse_real_batch: See there.
@@ -64,6 +72,7 @@ class GANRecipe:
     betas: tuple[float, float] = (0.5, 0.999)
     optimizer_eps: float = 1e-8
     loss: LossName = "non_saturating"
+    penalty: PenaltyName = "gradient_penalty"
     penalty_weight: float = 0.0
     mixing: Literal["uniform", "normal"] = "uniform"
     clip_weights: float | None = None
@@ -79,6 +88,8 @@ class GANRecipe:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(self.optimizer in ("adam", "rmsprop"), "optimizer", self.optimizer, "'adam' or 'rmsprop'")
         require(self.loss in _LOSSES, "loss", self.loss, f"one of {', '.join(_LOSSES)}")
+        names = get_args(PenaltyName)
+        require(self.penalty in names, "penalty", self.penalty, f"one of {', '.join(names)}")
         require(self.mixing in ("uniform", "normal"), "mixing", self.mixing, "'uniform' or 'normal'")
 
     def replace(self, **changes: Any) -> Self:
@@ -126,7 +137,8 @@ class GANRecipe:
         """
         penalty: Penalty | None = None
         if self.penalty_weight:
-            penalty = functools.partial(_penalty, mixing=self.mixing)
+            form = functools.partial(_mixed, mixing=self.mixing)
+            penalty = {"gradient_penalty": form, "dragan": _dragan, "r1_r2": _r1_r2}[self.penalty]
         average = None if self.ema_decay is None else ExponentialMovingAverage(generator, decay=self.ema_decay)
         return AdversarialStep(
             generator,
@@ -154,8 +166,16 @@ class GANRecipe:
         return torch.optim.Adam(module.parameters(), lr=rate, betas=self.betas, eps=eps, fused=True)
 
 
-def _penalty(critic: Any, real: Any, fake: Any, generator: torch.Generator, *, mixing: Any) -> Any:
+def _mixed(critic: Any, real: Any, fake: Any, generator: torch.Generator, *, mixing: Any) -> Any:
     return gradient_penalty(critic, real, fake, mixing=mixing, generator=generator)
+
+
+def _dragan(critic: Any, real: Any, fake: Any, generator: torch.Generator) -> Any:
+    return dragan_penalty(critic, real, generator=generator)
+
+
+def _r1_r2(critic: Any, real: Any, fake: Any, generator: torch.Generator) -> Any:
+    return r1_penalty(critic, real) + r2_penalty(critic, fake)
 
 
 def radford2016(**overrides: Any) -> GANRecipe:
@@ -246,5 +266,35 @@ def wgan_gp_document(**overrides: Any) -> GANRecipe:
         "mixing": "normal",
         "n_critic": 5,
         "reuse_real_batch": True,
+    }
+    return GANRecipe(**{**values, **overrides})
+
+
+def kodali2017(**overrides: Any) -> GANRecipe:
+    """DRAGAN: the game of Goodfellow et al., a penalty around the reals, lambda 10 (Kodali et al. 2017, section 2.3).
+
+    Args:
+        **overrides: Fields of `GANRecipe`.
+    """
+    values: dict[str, Any] = {"penalty": "dragan", "penalty_weight": 10.0, "batch_size": 64}
+    return GANRecipe(**{**values, **overrides})
+
+
+def huang2024(**overrides: Any) -> GANRecipe:
+    """R3GAN: relativistic loss with R1 and R2, an average of the generator (Huang et al. 2024, section 2).
+
+    Adam without momentum in the first moment. The paper anneals gamma and the learning rate with the data set; here
+    both are constant, gamma 1 at a rate of 0.0002, for small images.
+
+    Args:
+        **overrides: Fields of `GANRecipe`.
+    """
+    values: dict[str, Any] = {
+        "batch_size": 64,
+        "betas": (0.0, 0.99),
+        "loss": "relativistic",
+        "penalty": "r1_r2",
+        "penalty_weight": 0.5,
+        "ema_decay": 0.999,
     }
     return GANRecipe(**{**values, **overrides})

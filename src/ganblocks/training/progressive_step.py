@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from ganblocks.functional.fade import fade_in
 from ganblocks.functional.resample import downsample_box, upsample_nearest
+from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.randomness import StepContext
-from ganblocks.training.steps import AdversarialStep
 
 __all__ = ["ProgressiveStep"]
 

@@ -114,6 +114,7 @@ class ProGANRecipe:
         latent_dim: int,
         conditional: bool = False,
         precision: Precision | None = None,
+        **options: Any,
     ) -> ProgressiveStep:
         """Optimizers, moving average and step for two growing networks, which must already be on their device.
 
@@ -123,6 +124,7 @@ class ProGANRecipe:
             latent_dim: Size of a latent vector.
             conditional: Whether labels are used.
             precision: ``None`` = float32 on the CPU.
+            **options: Of `ProgressiveStep`, such as ``augment``.
         """
         average = None
         if self.ema_half_life_images is not None:
@@ -144,6 +146,7 @@ class ProGANRecipe:
             precision=precision,
             blend_reals=self.blend_reals,
             reset_moments=self.reset_moments,
+            **options,
         )
 
     def _adam(self, module: nn.Module) -> torch.optim.Adam:

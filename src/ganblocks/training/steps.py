@@ -1,27 +1,20 @@
-"""The science of one batch: a step owns networks and optimizers, and returns what happened as tensors.
+"""What the trainer asks of a training step, and what steps are built from.
 
-A step never makes the host wait for a GPU (no ``.item()``), except through the gradient scalers that float16 needs.
+A step is the science of one batch: it owns networks and optimizers, and returns what happened as tensors. It never
+makes the host wait for a GPU (no ``.item()``), except through the gradient scalers that float16 needs.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.functional.image_range import from_uint8
 from ganblocks.functional.latent import normal_latents, truncated_normal_latents
-from ganblocks.losses import adversarial
-from ganblocks.losses.penalties import drift_penalty, gradient_penalty
-from ganblocks.training.ema import ExponentialMovingAverage
-from ganblocks.training.guard import FiniteGuard, finite_buffers, gradient_norm
-from ganblocks.training.precision import Precision, set_memory_format
-from ganblocks.training.randomness import StepContext, own_randomness
-from ganblocks.training.weights import load_weights, plain_weights
+from ganblocks.training.randomness import StepContext
 
-__all__ = ["AdversarialStep", "GuardedStep", "LatentSampler", "Penalty", "Step", "latent_sampler"]
+__all__ = ["Augmentation", "GuardedStep", "LatentSampler", "Penalty", "ScoreRegularizer", "Step", "latent_sampler"]
 
 LatentSampler = Callable[[int, torch.Generator], Tensor]
 """Draws ``count`` latents ``[count, Z]`` from a generator, on the generator's device."""
@@ -55,6 +48,46 @@ class GuardedStep(Protocol):
         ...
 
 
+class Augmentation(Protocol):
+    """What images pass on their way to the discriminator, such as `ganblocks.training.AdaptiveAugmentation`."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator, /) -> Tensor:
+        """The images augmented, differentiably; the same state of the generator gives the same augmentation."""
+        ...
+
+    def observe(self, real_logits: Tensor, /) -> None:
+        """Take in the scores of augmented reals."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next call depends on."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
+class ScoreRegularizer(Protocol):
+    """A term of the discriminator's loss made of scores alone, such as `ganblocks.losses.LeCam`."""
+
+    def penalty(self, real_logits: Tensor, fake_logits: Tensor, /) -> Tensor:
+        """The term, a scalar without its weight."""
+        ...
+
+    def update(self, real_logits: Tensor, fake_logits: Tensor, /) -> None:
+        """Remember the scores of this batch."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next call depends on."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Restore what `state_dict` gave."""
+        ...
+
+
 def latent_sampler(
     latent_dim: int, kind: Literal["normal", "truncnorm"] = "normal", *, truncation: float = 0.7
 ) -> LatentSampler:
@@ -74,294 +107,3 @@ def latent_sampler(
             count, latent_dim, truncation=truncation, generator=generator
         )
     return lambda count, generator: normal_latents(count, latent_dim, generator=generator)
-
-
-def wgan_gp(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-    """The default `Penalty`: Gulrajani et al. 2017, two-sided, uniform mixing."""
-    return gradient_penalty(critic, real, fake, generator=generator)
-
-
-class AdversarialStep:
-    """One update of a discriminator and, every ``n_critic`` calls, one of a generator.
-
-    Goodfellow et al. 2014, algorithm 1; with the defaults Gulrajani et al. 2017, algorithm 1, one critic step each.
-
-    Args:
-        generator: Latents ``[N, Z]`` to images. Called ``generator(latents)``, or ``generator(latents, labels)`` where
-            the data has labels and ``conditional`` is set.
-        discriminator: Images to scores ``[N]``; called in the same way.
-        generator_optimizer: Over the generator's parameters.
-        discriminator_optimizer: Over the discriminator's parameters.
-        sampler: Draws latents; see `latent_sampler`.
-        loss: A pair of losses of `ganblocks.losses`.
-        penalty: Added to the discriminator's loss with ``penalty_weight``; ``None`` for no penalty.
-        penalty_weight: Lambda of the gradient penalty; gamma / 2 for R1 and R2.
-        drift_weight: Weight of the mean squared score of the reals, 0 for none.
-        n_critic: Discriminator updates for each generator update, each on a fresh batch.
-        reuse_real_batch: Whether the ``n_critic`` updates of the discriminator, and that of the generator, are all made
-            in one call on one batch of reals, with new latents each; the values returned are those of the last.
-        reuse_fakes: Whether the generator is updated on the images that the discriminator was just trained on (one
-            generator pass less) instead of fresh ones.
-        clip_weights: The discriminator's parameters are clamped to this distance from 0 after each of its updates
-            (Arjovsky et al. 2017, algorithm 1: 0.01); ``None`` = not.
-        log_probabilities: Whether the mean of ``sigmoid(logit)`` is logged too: ``real_probability``,
-            ``fake_probability``, and ``fake_probability_after`` in the generator's update.
-        log_gradient_norms: Whether the norms of all gradients of each network together are logged too:
-            ``discriminator_gradient_norm``, ``generator_gradient_norm``; 0 where float16's scaler left an update out.
-        conditional: Whether labels are handed to both networks.
-        ema: Moving average of the generator, or ``None``.
-        precision: Of the forward passes; ``None`` = float32 on the CPU.
-        max_skipped_updates: Updates of each network that may be left out because the loss or a gradient is not finite,
-            before the trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
-
-    Raises:
-        ValueError: If a number is out of range.
-    """
-
-    def __init__(
-        self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        *,
-        generator_optimizer: torch.optim.Optimizer,
-        discriminator_optimizer: torch.optim.Optimizer,
-        sampler: LatentSampler,
-        loss: adversarial.AdversarialLoss = adversarial.wasserstein,
-        penalty: Penalty | None = wgan_gp,
-        penalty_weight: float = 10.0,
-        drift_weight: float = 0.0,
-        n_critic: int = 1,
-        reuse_real_batch: bool = False,
-        reuse_fakes: bool = False,
-        clip_weights: float | None = None,
-        log_probabilities: bool = False,
-        log_gradient_norms: bool = False,
-        conditional: bool = False,
-        ema: ExponentialMovingAverage | None = None,
-        precision: Precision | None = None,
-        max_skipped_updates: int = 0,
-    ) -> None:
-        require(n_critic >= 1, "n_critic", n_critic, "at least 1")
-        require(penalty_weight >= 0, "penalty_weight", penalty_weight, "0 or more")
-        require(drift_weight >= 0, "drift_weight", drift_weight, "0 or more")
-        require(clip_weights is None or clip_weights > 0, "clip_weights", clip_weights, "above 0, or None")
-        self.generator = generator
-        self.discriminator = discriminator
-        self.generator_optimizer = generator_optimizer
-        self.discriminator_optimizer = discriminator_optimizer
-        self.sampler = sampler
-        self.loss = loss
-        self.penalty = penalty
-        self.penalty_weight = penalty_weight
-        self.drift_weight = drift_weight
-        self.n_critic = n_critic
-        self.reuse_real_batch = reuse_real_batch
-        self.reuse_fakes = reuse_fakes
-        self.clip_weights = clip_weights
-        self.log_probabilities = log_probabilities
-        self.log_gradient_norms = log_gradient_norms
-        self.conditional = conditional
-        self.ema = ema
-        self.precision = precision or Precision("fp32", torch.device("cpu"))
-        self.calls = 0
-        self.guard = FiniteGuard(("discriminator", "generator"), max_skipped=max_skipped_updates)
-        scaling = self.precision.name == "fp16"
-        device = self.precision.device.type
-        self.generator_scaler = torch.amp.GradScaler(device, enabled=scaling)
-        self.discriminator_scaler = torch.amp.GradScaler(device, enabled=scaling)
-        self._memory_format: torch.memory_format | None = None
-
-    def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
-        """Train on one batch of real images, uint8 or float in [-1, 1].
-
-        Returns:
-            ``discriminator_loss``, ``real_score``, ``fake_score``, ``penalty`` (if there is one, without its weight),
-            and ``generator_loss`` in the calls that update the generator: 0-d tensors without graph.
-        """
-        self._prepare(context)
-        real = self._real_images(images, context)
-        labels = labels.to(real.device) if labels is not None and self.conditional else None
-        updates_generator = self.reuse_real_batch or (self.calls + 1) % self.n_critic == 0
-        rounds = self.n_critic if self.reuse_real_batch else 1
-        device = self.precision.device
-        with finite_buffers(self.generator, self.discriminator):
-            for round_ in range(rounds):
-                last = updates_generator and round_ == rounds - 1
-                suffix = f"-{round_}" if round_ else ""
-                with own_randomness(context, device, f"networks{suffix}"):
-                    with torch.set_grad_enabled(self.reuse_fakes and last), self.precision.autocast():
-                        latents = self._latents(len(real), context, f"latents{suffix}")
-                        fake = self._generate(latents, labels, context)
-                    log = self._train_discriminator(real, fake.detach(), labels, context, f"mixing{suffix}")
-            if updates_generator:
-                with own_randomness(context, device, "generator"):
-                    if not self.reuse_fakes:
-                        with self.precision.autocast():
-                            latents = self._latents(len(real), context, "generator_latents")
-                            fake = self._generate(latents, labels, context)
-                    log |= self._train_generator(real, fake, labels, context)
-        if updates_generator and self.ema is not None:
-            self.ema.update(self.generator, images=len(real) * (1 if self.reuse_real_batch else self.n_critic))
-        self.calls += 1
-        return log
-
-    def _train_discriminator(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext, mixing: str
-    ) -> dict[str, Tensor]:
-        with self.precision.autocast():
-            real_logits, fake_logits, extra = self._score_both(real, fake, labels, context)
-            loss = self.loss.discriminator_loss(real_logits, fake_logits)
-            log = {"real_score": real_logits.detach().float().mean(), "fake_score": fake_logits.detach().float().mean()}
-            if self.log_probabilities:
-                log |= {"real_probability": _probability(real_logits), "fake_probability": _probability(fake_logits)}
-            for key, value in extra.items():
-                loss = loss + value
-                log[f"discriminator_{key}"] = value.detach()
-            if self.drift_weight:
-                loss = loss + self.drift_weight * drift_penalty(real_logits)
-            if self.penalty is not None:
-                penalty = self.penalty(
-                    lambda images: self._score(images, labels, context), real, fake, context.generator(mixing)
-                )
-                loss = loss + self.penalty_weight * penalty
-                log["penalty"] = penalty.detach()
-        scaler = self.discriminator_scaler
-        self.guard.update("discriminator", loss, self.discriminator_optimizer, scaler, call=self.calls + 1)
-        if self.clip_weights is not None:
-            with torch.no_grad():
-                for parameter in self.discriminator.parameters():
-                    parameter.clamp_(-self.clip_weights, self.clip_weights)
-        if self.log_gradient_norms:
-            log["discriminator_gradient_norm"] = _logged_norm(self.discriminator_optimizer, scaler)
-        return {"discriminator_loss": loss.detach(), **log}
-
-    def _train_generator(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
-    ) -> dict[str, Tensor]:
-        with _frozen(self.discriminator):
-            with self.precision.autocast():
-                fake_logits, extra = self._score_fake(fake, labels, context)
-                real_logits = None
-                if self.loss.generator_needs_real:
-                    with torch.no_grad():
-                        real_logits = self._score(real, labels, context)
-                loss = self.loss.generator_loss(real_logits, fake_logits)
-                for value in extra.values():
-                    loss = loss + value
-            scaler = self.generator_scaler
-            self.guard.update("generator", loss, self.generator_optimizer, scaler, call=self.calls + 1)
-        log = {"generator_loss": loss.detach(), **{f"generator_{key}": value.detach() for key, value in extra.items()}}
-        if self.log_probabilities:
-            log["fake_probability_after"] = _probability(fake_logits)
-        if self.log_gradient_norms:
-            log["generator_gradient_norm"] = _logged_norm(self.generator_optimizer, scaler)
-        return log
-
-    # What a network is called with. `ProgressiveStep` overrides these four and `_prepare`.
-
-    def _generate(self, latents: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
-        images: Tensor = self.generator(latents) if labels is None else self.generator(latents, labels)
-        return images
-
-    def _score(self, images: Tensor, labels: Tensor | None, context: StepContext) -> Tensor:
-        scores: Tensor = self.discriminator(images) if labels is None else self.discriminator(images, labels)
-        return scores
-
-    def _score_both(
-        self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Scores of reals and fakes, and further terms of the discriminator's loss by name."""
-        return self._score(real, labels, context), self._score(fake, labels, context), {}
-
-    def _score_fake(
-        self, fake: Tensor, labels: Tensor | None, context: StepContext
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scores of fakes, and further terms of the generator's loss by name."""
-        return self._score(fake, labels, context), {}
-
-    def _prepare(self, context: StepContext) -> None:
-        """Bring learning rates and memory format to what the phase says."""
-        for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = context.phase.learning_rate
-        memory_format = self.precision.memory_format(context.phase.resolution)
-        if memory_format != self._memory_format:
-            self._memory_format = memory_format
-            modules = [self.generator, self.discriminator]
-            modules += [] if self.ema is None else [self.ema.module]
-            set_memory_format(memory_format, modules, [self.generator_optimizer, self.discriminator_optimizer])
-
-    def _real_images(self, images: Tensor, context: StepContext) -> Tensor:
-        images = images.to(self.precision.device, non_blocking=True)
-        real = from_uint8(images) if images.dtype == torch.uint8 else images
-        if real.dim() == 4 and self._memory_format is not None:
-            real = real.contiguous(memory_format=self._memory_format)
-        return real
-
-    def _latents(self, count: int, context: StepContext, purpose: str) -> Tensor:
-        return self.sampler(count, context.generator(purpose)).to(self.precision.device, non_blocking=True)
-
-    def skipped_updates(self) -> int:
-        """Updates left out so far because a loss or a gradient was not finite.
-
-        Raises:
-            NonFiniteError: If they are more than ``max_skipped_updates`` of one network.
-        """
-        return self.guard.skipped_updates()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both networks, their optimizers and scalers, the moving average and the number of calls."""
-        return {
-            "calls": self.calls,
-            "guard": self.guard.state_dict(),
-            "generator": plain_weights(self.generator),
-            "discriminator": plain_weights(self.discriminator),
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "generator_scaler": self.generator_scaler.state_dict(),
-            "discriminator_scaler": self.discriminator_scaler.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` gave.
-
-        Raises:
-            CheckpointError: If names or shapes of the weights differ.
-            ValueError: If one side has a moving average and the other has none.
-        """
-        has_average = state["ema"] is not None
-        require(has_average == (self.ema is not None), "ema", self.ema, "given if and only if the saved run had one")
-        self.calls = int(state["calls"])
-        self.guard.load_state_dict(state["guard"])
-        load_weights(self.generator, state["generator"])
-        load_weights(self.discriminator, state["discriminator"])
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        self.generator_scaler.load_state_dict(state["generator_scaler"])
-        self.discriminator_scaler.load_state_dict(state["discriminator_scaler"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-        self._memory_format = None  # the optimizer's state came in the order of the file
-
-
-def _logged_norm(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Tensor:
-    norm = gradient_norm(optimizer)
-    return norm.nan_to_num(0.0, 0.0) if scaler.is_enabled() else norm  # looking for its scale is no fault
-
-
-def _probability(logits: Tensor) -> Tensor:
-    return logits.detach().float().sigmoid().mean()
-
-
-@contextlib.contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Spend no work on gradients of these weights, then put everything back."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
