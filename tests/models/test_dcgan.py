@@ -448,7 +448,7 @@ class TestClasses:
                 network(self.CONFIG)(inputs)
             with pytest.raises(ValueError, match=r"`labels` is \(3,\), but must be \[2\]"):
                 network(self.CONFIG)(inputs, torch.zeros(3, dtype=torch.int64))
-            with pytest.raises(ValueError, match="not conditional"):
+            with pytest.raises(ValueError, match="no classes"):
                 network(self.CONFIG.replace(num_classes=0))(inputs, torch.zeros(2, dtype=torch.int64))
         with pytest.raises(ValueError, match=r"`labels` is \(4,\), but must be \[2\]"):
             Generator(self.CONFIG).sample(2, seed=0, labels=torch.zeros(4, dtype=torch.int64))

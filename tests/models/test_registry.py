@@ -53,7 +53,7 @@ def test_every_model_of_the_table_has_a_configuration_that_goes_through_json() -
 
 @pytest.mark.parametrize("name", ["biggan", "", "Progan", "os.system", "ganblocks.models.progan", None, 3, ["progan"]])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"the model is .*, but this ganblocks knows: dcgan, progan, r3gan, wgan_gp"):
+    with pytest.raises(CheckpointError, match=r"the model is .*, but this .* knows: dcgan, progan, r3gan, wgan_gp"):
         generator_from_metadata({"model": name, "config": CONFIG.to_dict()})
 
 

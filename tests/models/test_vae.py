@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_told() -> None:
         model(images[..., :3])
     with pytest.raises(ValueError, match=r"`latents` is \(4, 2\), but must be \[N, 3\]"):
         model.decode(torch.zeros(4, 2).double())
-    with pytest.raises(ValueError, match="None, as the model is not conditional"):
+    with pytest.raises(ValueError, match="None: the configuration has no classes"):
         model.encode(images, torch.zeros(4, dtype=torch.int64))
     with pytest.raises(ValueError, match="`logits` is"):
         model.log_likelihood(images, torch.zeros(4, 2, 4, 1))

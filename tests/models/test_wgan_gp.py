@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import gradgradcheck
 from torch.nn import functional as F
 
 from ganblocks.functional import normal_latents, truncated_normal_latents
@@ -108,7 +109,7 @@ class TestTotals:
         norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
         names = {f"{layer}.{part}" for layer in ("dense", "blocks.16.conv", "to_image") for part in ("weight", "bias")}
         assert Generator(small()).state_dict().keys() == names | {f"blocks.16.norm.{part}" for part in norm}
-        layers = ("blocks.8.conv", "blocks.4.conv", "score")
+        layers = ("blocks.8.conv", "blocks.4.conv", "score.linear")
         assert Critic(small()).state_dict().keys() == {
             f"{layer}.{part}" for layer in layers for part in ("weight", "bias")
         }
@@ -176,12 +177,56 @@ class TestShapes:
         with pytest.raises(ValueError, match=r"`latents` is .* must be \[N, 5\]"):
             Generator(small())(torch.zeros(shape))
 
-    def test_labels_are_refused(self) -> None:
+    def test_labels_are_refused_without_classes(self) -> None:
         labels = torch.tensor([0, 1])
         with pytest.raises(ValueError, match=r"`labels` .* no classes"):
             Generator(small())(torch.zeros(2, 5), labels)
         with pytest.raises(ValueError, match=r"`labels` .* no classes"):
             Critic(small())(torch.zeros(2, 2, 16, 16), labels)
+
+
+class TestClasses:
+    def config(self) -> WGANGPConfig:
+        return small().replace(num_classes=3)
+
+    def test_the_label_joins_the_latent_and_projects_on_the_features(self) -> None:
+        torch.manual_seed(0)
+        generator, critic = Generator(self.config()).eval(), Critic(self.config())
+        latents, labels = torch.randn(4, 5), torch.tensor([0, 2, 1, 2])
+        images = generator(latents, labels)
+        plain = Generator(small()).eval()
+        state = generator.state_dict()
+        for label in (0, 1, 2):
+            own = {**state, "dense.weight": state["dense.weight"][:, :5]}
+            own["dense.bias"] = state["dense.bias"] + state["dense.weight"][:, 5 + label]
+            plain.load_state_dict(own)
+            chosen = labels == label
+            torch.testing.assert_close(images[chosen], plain(latents[chosen]), **for_dtype(torch.float32))
+        with torch.no_grad():
+            assert not torch.equal(critic(images, labels), critic(images, labels.flip(0)))
+        totals = [sum(p.numel() for p in network.parameters()) for network in (critic, Critic(small()))]
+        assert totals[0] - totals[1] == 3 * critic.score.features
+
+    def test_labels_must_be_there_and_fit(self) -> None:
+        generator, critic = Generator(self.config()), Critic(self.config())
+        for call in (partial(generator, torch.zeros(2, 5)), partial(critic, torch.zeros(2, 2, 16, 16))):
+            with pytest.raises(ValueError, match=r"`labels` is None, but must be class indices"):
+                call(None)
+            with pytest.raises(ValueError, match=r"`labels` is \(3,\), but must be \[2\]"):
+                call(torch.zeros(3, dtype=torch.int64))
+
+    def test_samples_take_the_classes_in_turn_or_as_given(self) -> None:
+        generator = Generator(self.config())
+        in_turn = generator.sample(5, seed=0)
+        given = generator.sample(5, seed=0, labels=torch.tensor([0, 1, 2, 0, 1]), batch_size=2)
+        torch.testing.assert_close(in_turn, given, **for_dtype(torch.float32))
+        assert not torch.equal(in_turn, generator.sample(5, seed=0, labels=torch.tensor([1, 1, 2, 0, 1])))
+
+    def test_the_critic_is_twice_differentiable(self) -> None:
+        torch.manual_seed(1)
+        critic = Critic(self.config().replace(base_channels=2, max_channels=2)).double()
+        images, labels = torch.randn(2, 2, 16, 16, dtype=torch.float64, requires_grad=True), torch.tensor([0, 2])
+        assert gradgradcheck(lambda x: critic(x, labels), images, fast_mode=True)
 
 
 class TestPlainTwin:
@@ -454,7 +499,7 @@ class TestConfig:
                 for value in (0, -1, 2.0, "8")
             ],
             *[("latent_dim", 4097), ("image_channels", 65), ("base_channels", 2049), ("max_channels", 2049)],
-            *[("max_channels", 0), ("num_classes", 2), ("num_classes", False)],
+            *[("max_channels", 0), ("num_classes", 1025), ("num_classes", False)],
             *[
                 (name, value)
                 for name in ("slope", "dropout", "norm_momentum")

@@ -125,6 +125,38 @@ def test_the_penalty_is_taken_where_the_mixing_says(mixing: Any, beyond: bool) -
     assert weights.mean().item() == pytest.approx(0.0 if beyond else 0.5, abs=0.05)
 
 
+def test_r3gan_is_relativistic_with_the_squared_gradients_at_reals_and_at_fakes() -> None:
+    """Of a linear critic both are the squared norm of its weight, whatever the images."""
+    recipe = gan_recipes.huang2024()
+    assert (recipe.loss, recipe.betas, recipe.penalty_weight, recipe.n_critic) == ("relativistic", (0.0, 0.99), 0.5, 1)
+    built = step(recipe)
+    layer = built.discriminator[0]
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -2.0, 2.0, 0.0]]))
+    log = built(torch.randn(8, 4), None, StepContext(0, 0, Phase(8, 1e-9)))
+    torch.testing.assert_close(log["penalty"], torch.tensor(18.0), **for_dtype(torch.float32))
+    assert built.ema is not None
+
+
+def test_dragan_asks_for_norm_one_near_the_reals_and_does_not_look_at_fakes() -> None:
+    recipe = gan_recipes.kodali2017()
+    assert (recipe.loss, recipe.penalty_weight) == ("non_saturating", 10.0)
+    built = step(recipe)
+    seen: list[Tensor] = []
+
+    def critic(images: Tensor) -> Tensor:
+        seen.append(images.detach())
+        return 3 * images.sum(1)
+
+    assert built.penalty is not None
+    reals = torch.randn(16, 4)
+    found = built.penalty(critic, reals, torch.full((16, 4), torch.nan), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, torch.tensor(25.0), **for_dtype(torch.float32))  # (3 * sqrt(4) - 1)^2
+    moved = seen[0] - reals
+    assert moved.min() >= 0
+    assert moved.max() <= 0.5 * reals.std(unbiased=False) + 1e-6
+
+
 def test_an_average_and_further_options_reach_the_step() -> None:
     built = step(gan_recipes.radford2016(ema_decay=0.99), log_probabilities=True)
     assert built.ema is not None
@@ -133,7 +165,15 @@ def test_an_average_and_further_options_reach_the_step() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("generator_steps", 0), ("batch_size", 0), ("optimizer", "sgd"), ("loss", "bce"), ("mixing", "0")],
+    [
+        ("epochs", 0),
+        ("generator_steps", 0),
+        ("batch_size", 0),
+        ("optimizer", "sgd"),
+        ("loss", "bce"),
+        ("mixing", "0"),
+        ("penalty", "r1"),
+    ],
 )
 def test_bad_values_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):

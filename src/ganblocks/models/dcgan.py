@@ -16,19 +16,18 @@ import dataclasses
 import itertools
 import math
 from functools import partial
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ganblocks._checks import require
-from ganblocks._modes import evaluation_mode
-from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.layers.conv import Conv2d, ConvTranspose2d
 from ganblocks.layers.initialization import InitializationScheme, initialize
 from ganblocks.layers.same_padding import SameConv2d, SameConvTranspose2d
 from ganblocks.models.config import ModelConfig
+from ganblocks.models.labels import one_hot
+from ganblocks.models.latent_generator import LatentGenerator
 
 __all__ = ["DCGANConfig", "Discriminator", "Generator"]
 
@@ -135,7 +134,7 @@ class DCGANConfig(ModelConfig):
         return min(self.base_channels * 2 ** len(self.widths), self.max_channels)
 
 
-class Generator(nn.Module):
+class Generator(LatentGenerator):
     """Latents to images.
 
     Args:
@@ -167,66 +166,9 @@ class Generator(nn.Module):
         """
         shape, Z = tuple(latents.shape), self.config.latent_dim
         require(latents.dim() == 2 and shape[1] == Z, "latents", shape, f"[N, {Z}]")
-        classes = _one_hot(labels, self.config.num_classes, latents)
+        classes = one_hot(labels, self.config.num_classes, latents)
         images: Tensor = self.layers(latents if classes is None else torch.cat([latents, classes], dim=1))
         return images
-
-    def sample_latents(self, count: int, *, seed: int | None = None, truncation: float | None = None) -> Tensor:
-        """The latents of `sample`.
-
-        Args:
-            count: Number of latents N, at least 1.
-            seed: The same latents on every device; ``None`` draws from torch's global generator.
-            truncation: Bound of their components; ``None`` for N(0, 1).
-
-        Returns:
-            ``[N, Z]`` with the device and the dtype of the weights.
-
-        Raises:
-            ValueError: If ``count`` is below 1, or ``truncation`` is not positive and finite.
-        """
-        require(count >= 1, "count", count, "at least 1")
-        weight = next(self.parameters())
-        form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
-        if truncation is None:
-            return normal_latents(count, self.config.latent_dim, **form)
-        return truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int | None = None,
-        labels: Tensor | None = None,
-        truncation: float | None = None,
-        batch_size: int = 64,
-    ) -> Tensor:
-        """Images from random latents in evaluation mode: batch normalisation takes its running statistics.
-
-        Args:
-            count: Number of images, at least 1.
-            seed: Of the latents; ``None`` draws from torch's global generator.
-            labels: Class indices ``[count]`` for a network with classes; ``None`` = the classes in turn.
-            truncation: Bound of the latents' components; ``None`` for N(0, 1).
-            batch_size: Images made at a time.
-
-        Returns:
-            ``[count, C, R, R]`` in [-1, 1], on the device of the weights.
-
-        Raises:
-            ValueError: If a number or the labels do not fit.
-        """
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        latents = self.sample_latents(count, seed=seed, truncation=truncation)
-        if labels is None and self.config.num_classes:
-            labels = torch.arange(count, device=latents.device) % self.config.num_classes
-        if labels is not None:
-            require(labels.shape == (count,), "labels", tuple(labels.shape), f"[{count}], one an image")
-        codes = torch.split(latents, batch_size)
-        classes = [None] * len(codes) if labels is None else torch.split(labels, batch_size)
-        with evaluation_mode(self):
-            return torch.cat([self(*batch) for batch in zip(codes, classes, strict=True)])
 
 
 class Discriminator(nn.Module):
@@ -264,7 +206,7 @@ class Discriminator(nn.Module):
         """
         shape, C, R = tuple(images.shape), self.config.image_channels, self.config.resolution
         require(images.dim() == 4 and shape[1:] == (C, R, R), "images", shape, f"[N, {C}, {R}, {R}]")
-        classes = _one_hot(labels, self.config.num_classes, images)
+        classes = one_hot(labels, self.config.num_classes, images)
         if classes is not None:
             images = torch.cat([images, classes[:, :, None, None].expand(-1, -1, R, R)], dim=1)  # [N, C + K, R, R]
         logits: Tensor = self.layers(images).flatten()
@@ -323,14 +265,3 @@ def _tutorial_discriminator(config: DCGANConfig) -> nn.Sequential:
         layers += [SameConv2d(width, wider, 5, stride=2), act(), drop()]
     layers += [nn.Flatten(), nn.Linear(widths[-1] * config.start_side**2, 1)]
     return nn.Sequential(*layers)
-
-
-def _one_hot(labels: Tensor | None, num_classes: int, like: Tensor) -> Tensor | None:
-    """``[N, K]`` on the device and in the dtype of what it is joined to; ``None`` where there are no classes."""
-    if num_classes == 0:
-        require(labels is None, "labels", labels, "None, as the networks are not conditional (num_classes=0)")
-        return None
-    if labels is None:
-        raise ValueError(f"`labels` is None, but must be class indices [N] from 0 to {num_classes - 1}")
-    require(labels.shape == like.shape[:1], "labels", tuple(labels.shape), f"[{len(like)}], one an image")
-    return F.one_hot(labels.to(like.device, torch.int64), num_classes).to(like.dtype)

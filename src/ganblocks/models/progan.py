@@ -6,27 +6,26 @@ authors' constants), `ProGANConfig.document` a widely taught variant with its ow
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ganblocks._checks import require, require_rank
 from ganblocks.functional.fade import fade_in
-from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.functional.pixel_norm import pixel_norm
 from ganblocks.functional.resample import downsample_box, upsample_nearest
 from ganblocks.layers.conv import ConvTranspose2d
 from ganblocks.layers.minibatch_std import MinibatchStd
 from ganblocks.layers.weight_scale import WSConv2d, WSConvTranspose2d, WSLinear
+from ganblocks.models.labels import one_hot
+from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.models.progan_config import ProGANConfig
 from ganblocks.ops.leaky_relu import leaky_relu
 
 __all__ = ["Discriminator", "Generator", "ProGANConfig"]
 
 
-class Generator(nn.Module):
+class Generator(LatentGenerator):
     """Latents to images, through the layers of every resolution up to the one asked for.
 
     Karras et al. 2018, table 2 (left). ``state_dict`` keys carry the resolution: ``blocks.16.conv1.weight``.
@@ -78,7 +77,8 @@ class Generator(nn.Module):
         require(resolution in config.resolutions, "resolution", resolution, f"of {config.resolutions}")
         shape = tuple(latents.shape)
         require(latents.dim() == 2 and shape[1] == config.latent_dim, "latents", shape, f"[N, {config.latent_dim}]")
-        code = _with_labels(latents, labels, config.num_classes)
+        classes = one_hot(labels, config.num_classes, latents)  # the first PixelNorm normalises both together
+        code = latents if classes is None else torch.cat([latents, classes], dim=1)
 
         grows = resolution > 4 and not _is_number(alpha, 1)
         vanishes = resolution > 4 and _is_number(alpha, 0)
@@ -99,74 +99,6 @@ class Generator(nn.Module):
                 images = fade_in(upsample_nearest(self.to_rgb[str(resolution // 2)](previous)), images, alpha)
         tanh = config.output_activation == "tanh" or (config.output_activation == "tanh_faded" and resolution > 4)
         return torch.tanh(images) if tanh else images
-
-    def sample_latents(self, count: int, *, seed: int, truncation: float | None = None) -> Tensor:
-        """The latents of `sample`, the same for the same seed on every device.
-
-        Args:
-            count: Number of latents N.
-            seed: Of the draw.
-            truncation: Bound of their components; ``None`` for N(0, 1).
-
-        Returns:
-            ``[N, Z]`` with the device and the dtype of the weights.
-
-        Raises:
-            ValueError: If ``count`` is below 1, or ``truncation`` is not positive and finite.
-        """
-        require(count >= 1, "count", count, "at least 1")
-        weight = next(self.parameters())
-        form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
-        if truncation is None:
-            return normal_latents(count, self.config.latent_dim, **form)
-        return truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        labels: Tensor | None = None,
-        resolution: int | None = None,
-        alpha: float = 1.0,
-        truncation: float | None = None,
-        batch_size: int = 64,
-    ) -> Tensor:
-        """Images from ``count`` random latents, the same for the same seed on every device and for every batch size.
-
-        Args:
-            count: Number of images.
-            seed: Seed of the latents.
-            labels: Class indices ``[count]`` for a network with classes; ``None`` = the classes in turn.
-            resolution: As in `forward`.
-            alpha: As in `forward`.
-            truncation: Bound of the latents' components; ``None`` for N(0, 1). The first layer normalises the latents,
-                so this changes their directions only.
-            batch_size: Images made at a time.
-
-        Returns:
-            ``[count, C, resolution, resolution]`` in [-1, 1] (clamped), on the device of the weights.
-        """
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        latents = self.sample_latents(count, seed=seed, truncation=truncation)
-        if labels is None and self.config.num_classes:
-            labels = torch.arange(count, device=latents.device) % self.config.num_classes
-        training = self.training
-        self.eval()
-        try:
-            parts = [
-                self(
-                    latents[start : start + batch_size],
-                    None if labels is None else labels[start : start + batch_size],
-                    resolution=resolution,
-                    alpha=alpha,
-                )
-                for start in range(0, count, batch_size)
-            ]
-        finally:
-            self.train(training)
-        return torch.cat(parts).clamp(-1, 1)
 
 
 class Discriminator(nn.Module):
@@ -330,17 +262,6 @@ class _FinalBlock(nn.Module):
         x = leaky_relu(self.conv(x), self.slope)
         x = leaky_relu(self.dense(x), self.slope)  # [N, C, 1, 1]
         return self.output(x.flatten(1))  # [N, 1 + num_classes]
-
-
-def _with_labels(latents: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
-    """Append one-hot labels, so that the first PixelNorm normalises both together."""
-    if num_classes == 0:
-        require(labels is None, "labels", "a tensor", "None: the configuration has no classes (num_classes=0)")
-        return latents
-    if labels is None:
-        raise ValueError(f"`labels` is None, but must be class indices [N]: there are {num_classes} classes")
-    require(labels.shape == latents.shape[:1], "labels", tuple(labels.shape), f"of shape ({latents.shape[0]},)")
-    return torch.cat([latents, F.one_hot(labels.long(), num_classes).to(latents.dtype)], dim=1)
 
 
 def _is_number(alpha: float | Tensor, value: int) -> bool:

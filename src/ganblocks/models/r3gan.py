@@ -15,16 +15,15 @@ The loss that makes do with this is `ganblocks.losses.relativistic` with `r1_pen
 
 import math
 from collections import OrderedDict
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks._modes import evaluation_mode
-from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.functional.resample import blur, downsample_box, upsample_nearest
 from ganblocks.layers.conv import Conv2d
+from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.models.r3gan_config import R3GANConfig
 from ganblocks.ops.leaky_relu import leaky_relu
 
@@ -33,7 +32,7 @@ __all__ = ["Discriminator", "Generator", "R3GANConfig"]
 Layer = TypeVar("Layer", Conv2d, nn.Linear)
 
 
-class Generator(nn.Module):
+class Generator(LatentGenerator):
     """Latents to images: a learned 4x4 map, its channels scaled by the latent, then a stage for each resolution.
 
     ``state_dict`` keys carry the side: ``stages.8.blocks.0.mix.weight``.
@@ -80,63 +79,6 @@ class Generator(nn.Module):
             x = stage(x)
         images: Tensor = self.to_image(x)
         return images
-
-    def sample_latents(self, count: int, *, seed: int | None = None, truncation: float | None = None) -> Tensor:
-        """The latents of `sample`.
-
-        Args:
-            count: Number of latents N, at least 1.
-            seed: The same latents on every device; ``None`` draws from torch's global generator.
-            truncation: Bound of their components; ``None`` for N(0, 1).
-
-        Returns:
-            ``[N, Z]`` with the device and the dtype of the weights.
-
-        Raises:
-            ValueError: If ``count`` is below 1, or ``truncation`` is not positive and finite.
-        """
-        require(count >= 1, "count", count, "at least 1")
-        form: dict[str, Any] = {"seed": seed, "device": self.basis.device, "dtype": self.basis.dtype}
-        if truncation is None:
-            return normal_latents(count, self.config.latent_dim, **form)
-        return truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int | None = None,
-        labels: Tensor | None = None,
-        truncation: float | None = None,
-        batch_size: int = 64,
-    ) -> Tensor:
-        """Images from random latents in evaluation mode, cut off at -1 and 1.
-
-        Args:
-            count: Number of images, at least 1.
-            seed: Of the latents; ``None`` draws from torch's global generator.
-            labels: Class indices ``[count]`` for a network with classes; ``None`` = the classes in turn.
-            truncation: Bound of the latents' components; ``None`` for N(0, 1).
-            batch_size: Images made at a time.
-
-        Returns:
-            ``[count, C, R, R]`` in [-1, 1], on the device of the weights.
-
-        Raises:
-            ValueError: If a number or the labels do not fit.
-        """
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        latents = self.sample_latents(count, seed=seed, truncation=truncation)
-        if labels is None and self.config.num_classes:
-            labels = torch.arange(count, device=latents.device) % self.config.num_classes
-        if labels is not None:
-            require(labels.shape == (count,), "labels", tuple(labels.shape), f"[{count}], one an image")
-        codes = torch.split(latents, batch_size)
-        classes = [None] * len(codes) if labels is None else torch.split(labels, batch_size)
-        with evaluation_mode(self):
-            images = torch.cat([self(*batch) for batch in zip(codes, classes, strict=True)])
-        return images.clamp_(-1, 1)
 
 
 class Discriminator(nn.Module):

@@ -17,6 +17,7 @@ from ganblocks._checks import require
 from ganblocks.functional.latent import normal_latents
 from ganblocks.layers.initialization import initialize
 from ganblocks.layers.sampling import Reparameterize
+from ganblocks.models.labels import one_hot
 from ganblocks.models.vae_config import VAEConfig
 
 __all__ = ["VAE", "Decoder", "Encoder", "Posterior", "VAEConfig", "VAEOutput"]
@@ -77,7 +78,7 @@ class VAE(nn.Module):
         """
         shape, wanted = tuple(images.shape), self.config.image_shape
         require(images.dim() == 4 and shape[1:] == wanted, "images", shape, "[N, {}, {}, {}]".format(*wanted))
-        mean, log_var = self.encoder(images, self._one_hot(labels, images))
+        mean, log_var = self.encoder(images, one_hot(labels, self.config.num_classes, images))
         return Posterior(mean, log_var)
 
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -121,7 +122,7 @@ class VAE(nn.Module):
         """
         shape, Z = tuple(latents.shape), self.config.latent_dim
         require(latents.dim() == 2 and shape[1] == Z, "latents", shape, f"[N, {Z}]")
-        logits: Tensor = self.decoder(latents, self._one_hot(labels, latents))
+        logits: Tensor = self.decoder(latents, one_hot(labels, self.config.num_classes, latents))
         return logits
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -214,17 +215,6 @@ class VAE(nn.Module):
             mean_image = mean_image.mean((1, 2))
         last = self.decoder.blocks[-1] if self.config.channels else self.decoder.flat
         last.get_parameter("bias").copy_(torch.logit(mean_image.flatten(), eps=1e-3))
-
-    def _one_hot(self, labels: Tensor | None, like: Tensor) -> Tensor | None:
-        """Labels as rows of zeros and a one, on the device and in the dtype of what they are joined to."""
-        K = self.config.num_classes
-        if K == 0:
-            require(labels is None, "labels", labels, "None, as the model is not conditional")
-            return None
-        if labels is None:
-            raise ValueError(f"`labels` is None, but must be class indices [N] from 0 to {K - 1}")
-        require(labels.shape == like.shape[:1], "labels", tuple(labels.shape), f"[{len(like)}], one an image")
-        return F.one_hot(labels.to(like.device, torch.int64), K).to(like.dtype)
 
 
 def _dense(widths: tuple[int, ...], activation: str) -> list[nn.Module]:

@@ -9,17 +9,18 @@ widely taught variant in the manner of Radford et al. 2016: 4x4 kernels, every l
 
 import dataclasses
 import math
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks._modes import evaluation_mode
-from ganblocks.functional.latent import normal_latents, truncated_normal_latents
 from ganblocks.layers.conv import Conv2d, ConvTranspose2d
 from ganblocks.layers.initialization import InitializationScheme, initialize
+from ganblocks.layers.projection import ProjectionHead
 from ganblocks.models.config import ModelConfig
+from ganblocks.models.labels import one_hot
+from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.ops.leaky_relu import leaky_relu
 
 __all__ = ["Critic", "Generator", "WGANGPConfig"]
@@ -37,7 +38,7 @@ class WGANGPConfig(ModelConfig):
         resolution: Side of the images in pixels, a power of two from 16 to 512. It decides the depth of both networks.
         latent_dim: Size Z of a latent vector, 1 to 4096.
         image_channels: 3 for RGB, 1 for grey; 1 to 64.
-        num_classes: 0, as these networks know no classes; tools ask every GAN's configuration for it.
+        num_classes: Classes that both networks are told, up to 1024; 0 = not conditional.
         base_channels: Width of the layers at the largest maps, 1 to 2048; it doubles as the side halves ...
         max_channels: ... but is not more than this, 1 to 2048.
         slope: Negative slope of the leaky ReLUs, 0 to 1.
@@ -62,15 +63,16 @@ class WGANGPConfig(ModelConfig):
     initialization: InitializationScheme = "glorot_uniform"
 
     def __post_init__(self) -> None:
+        require(type(self.num_classes) is int, "num_classes", self.num_classes, "a whole number")
         most = {"latent_dim": 4096, "image_channels": 64, "base_channels": 2048, "max_channels": 2048}
-        for name in ("resolution", "num_classes", *most):
+        for name in ("resolution", *most):
             require(type(getattr(self, name)) is int, name, getattr(self, name), "a whole number")
         for name in ("slope", "dropout", "norm_momentum", "norm_eps"):
             require(type(getattr(self, name)) in (int, float), name, getattr(self, name), "a number")
         require(self.resolution in SIDES[2:], "resolution", self.resolution, f"one of {SIDES[2:]}")
         for name, bound in most.items():
             require(1 <= getattr(self, name) <= bound, name, getattr(self, name), f"1 to {bound}")
-        require(self.num_classes == 0, "num_classes", self.num_classes, "0: these networks know no classes")
+        require(0 <= self.num_classes <= 1024, "num_classes", self.num_classes, "0 to 1024")
         require(0 <= self.slope <= 1, "slope", self.slope, "between 0 and 1")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
         require(0 <= self.norm_momentum <= 1, "norm_momentum", self.norm_momentum, "between 0 and 1")
@@ -106,7 +108,7 @@ class WGANGPConfig(ModelConfig):
         return min(self.base_channels * self.resolution // 2 // side, self.max_channels)
 
 
-class Generator(nn.Module):
+class Generator(LatentGenerator):
     """Latents to images: a dense layer to 8x8, blocks that double the side, one more convolution, tanh.
 
     At 128x128: 1024 channels at 8, then 512, 256, 128 and 64 at 16, 32, 64 and 128. ``state_dict`` keys carry the
@@ -116,14 +118,14 @@ class Generator(nn.Module):
         config: The architecture.
 
     Shape:
-        Latents ``[N, Z]`` to images ``[N, image_channels, resolution, resolution]`` in [-1, 1].
+        Latents ``[N, Z]`` and labels ``[N]`` to images ``[N, image_channels, resolution, resolution]`` in [-1, 1].
     """
 
     def __init__(self, config: WGANGPConfig) -> None:
         super().__init__()
         self.config = config
         width = config.generator_channels(GENERATOR_START)
-        self.dense = nn.Linear(config.latent_dim, width * GENERATOR_START**2)
+        self.dense = nn.Linear(config.latent_dim + config.num_classes, width * GENERATOR_START**2)
         self.blocks = nn.ModuleDict()
         for side in config.generator_sides:
             self.blocks[str(side)] = _GeneratorBlock(config, width, config.generator_channels(side))
@@ -136,67 +138,25 @@ class Generator(nn.Module):
 
         Args:
             latents: ``[N, Z]``, N(0, 1).
-            labels: ``None``; the argument is there so that all generators are called alike.
+            labels: Class indices ``[N]``, required if and only if the configuration has classes; they join the latents
+                as ones and zeros.
 
         Returns:
             Images ``[N, C, R, R]`` in [-1, 1].
 
         Raises:
-            ValueError: If the shape of the latents does not fit the configuration, or there are labels.
+            ValueError: If a shape or the presence of labels does not fit the configuration.
         """
         config, shape = self.config, tuple(latents.shape)
         require(latents.dim() == 2 and shape[1] == config.latent_dim, "latents", shape, f"[N, {config.latent_dim}]")
-        _require_no_labels(labels)
+        classes = one_hot(labels, config.num_classes, latents)
+        codes = latents if classes is None else torch.cat([latents, classes], dim=1)
         width, side = config.generator_channels(GENERATOR_START), GENERATOR_START
-        x = leaky_relu(self.dense(latents), config.slope, inplace=True).view(-1, width, side, side)
+        x = leaky_relu(self.dense(codes), config.slope, inplace=True).view(-1, width, side, side)
         for block in self.blocks.values():
             x = block(x)
         images: Tensor = self.to_image(x).tanh()
         return images
-
-    def sample_latents(self, count: int, *, seed: int | None = None, truncation: float | None = None) -> Tensor:
-        """The latents of `sample`.
-
-        Args:
-            count: Number of latents N.
-            seed: The same latents on every device; ``None`` draws from torch's global generator.
-            truncation: Bound of their components; ``None`` for N(0, 1).
-
-        Returns:
-            ``[N, Z]`` with the device and the dtype of the weights.
-
-        Raises:
-            ValueError: If ``count`` is below 1, or ``truncation`` is not positive and finite.
-        """
-        require(count >= 1, "count", count, "at least 1")
-        weight = next(self.parameters())
-        form: dict[str, Any] = {"seed": seed, "device": weight.device, "dtype": weight.dtype}
-        if truncation is None:
-            return normal_latents(count, self.config.latent_dim, **form)
-        return truncated_normal_latents(count, self.config.latent_dim, truncation=truncation, **form)
-
-    @torch.no_grad()
-    def sample(
-        self, count: int, *, seed: int | None = None, truncation: float | None = None, batch_size: int = 64
-    ) -> Tensor:
-        """Images from ``count`` random latents, in evaluation mode; afterwards every layer has its own mode again.
-
-        Args:
-            count: Number of images.
-            seed: As for `sample_latents`.
-            truncation: As for `sample_latents`.
-            batch_size: Images made at a time.
-
-        Returns:
-            ``[count, C, R, R]`` in [-1, 1], on the device of the weights.
-
-        Raises:
-            ValueError: As for `sample_latents`, or if ``batch_size`` is below 1.
-        """
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        latents = self.sample_latents(count, seed=seed, truncation=truncation)
-        with evaluation_mode(self):
-            return torch.cat([self(part) for part in torch.split(latents, batch_size)])
 
 
 class Critic(nn.Module):
@@ -204,12 +164,13 @@ class Critic(nn.Module):
 
     At 128x128: 64, 128, 256, 512 and 1024 channels at 64, 32, 16, 8 and 4. Twice differentiable, as a gradient penalty
     needs it. No layer sees more than one image, so a batch may be anything: reals and fakes together, or one image.
+    With classes, a vector of each is projected on the features (`ganblocks.layers.ProjectionHead`).
 
     Args:
         config: The architecture.
 
     Shape:
-        Images ``[N, image_channels, resolution, resolution]`` to scores ``[N]``.
+        Images ``[N, image_channels, resolution, resolution]`` and labels ``[N]`` to scores ``[N]``.
     """
 
     def __init__(self, config: WGANGPConfig) -> None:
@@ -221,7 +182,7 @@ class Critic(nn.Module):
             dropout = config.dropout if len(self.blocks) else 0.0  # none after the first block
             self.blocks[str(side)] = _CriticBlock(config, width, config.critic_channels(side), dropout)
             width = config.critic_channels(side)
-        self.score = nn.Linear(width * CRITIC_END**2, 1)
+        self.score = ProjectionHead(width * CRITIC_END**2, config.num_classes)
         initialize(self, config.initialization)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -229,23 +190,22 @@ class Critic(nn.Module):
 
         Args:
             images: ``[N, C, R, R]`` in [-1, 1].
-            labels: ``None``; the argument is there so that all critics are called alike.
+            labels: Class indices ``[N]``, required if and only if the configuration has classes.
 
         Returns:
             Scores ``[N]``, unbounded, larger for more real.
 
         Raises:
-            ValueError: If the shape of the images does not fit the configuration, or there are labels.
+            ValueError: If a shape or the presence of labels does not fit the configuration.
         """
         config, shape = self.config, tuple(images.shape)
         wanted = (config.image_channels, config.resolution, config.resolution)
         require(images.dim() == 4 and shape[1:] == wanted, "images", shape, "[N, {}, {}, {}]".format(*wanted))
-        _require_no_labels(labels)
         x = images
         for block in self.blocks.values():
             x = block(x)
-        scores: Tensor = self.score(x.flatten(1))  # [N, 1]
-        return scores[:, 0]
+        scores: Tensor = self.score(x.flatten(1), labels)
+        return scores
 
 
 # The leaky ReLUs below overwrite their input: no convolution or normalisation keeps its own output for its gradients,
@@ -280,7 +240,3 @@ class _CriticBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.dropout(leaky_relu(self.conv(x), self.slope, inplace=True))
         return y
-
-
-def _require_no_labels(labels: Tensor | None) -> None:
-    require(labels is None, "labels", "a tensor", "None: the configuration has no classes (num_classes=0)")

@@ -137,8 +137,9 @@ class GANRecipe:
         """
         penalty: Penalty | None = None
         if self.penalty_weight:
-            form = functools.partial(_mixed, mixing=self.mixing)
-            penalty = {"gradient_penalty": form, "dragan": _dragan, "r1_r2": _r1_r2}[self.penalty]
+            mixed = functools.partial(_mixed, mixing=self.mixing)
+            penalties: dict[str, Penalty] = {"gradient_penalty": mixed, "dragan": _dragan, "r1_r2": _r1_r2}
+            penalty = penalties[self.penalty]
         average = None if self.ema_decay is None else ExponentialMovingAverage(generator, decay=self.ema_decay)
         return AdversarialStep(
             generator,
