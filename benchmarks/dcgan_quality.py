@@ -21,6 +21,7 @@ import torch
 from bench_classic_gans import PlainDCGAN
 from torch import Tensor
 
+from ganblocks._modes import evaluation_mode
 from ganblocks.data import idx_images, read_images
 from ganblocks.functional.image_range import from_uint8
 from ganblocks.metrics import evaluate
@@ -30,7 +31,6 @@ from ganblocks.models.dcgan import DCGANConfig, Discriminator, Generator
 from ganblocks.models.registry import load_classifier
 from ganblocks.training import Phase, Precision, StepContext, gan_recipes, predict_logits
 from ganblocks.training.environment import flushed_denormals
-from ganblocks.training.scoring import evaluation_mode
 
 BATCH, SAMPLES, PART = 128, 10_000, 500
 
@@ -78,7 +78,7 @@ def judge(form: Form, classifier: SmallClassifier, test: Tensor) -> tuple[float,
         fakes = torch.cat([form.generator(part).float() for part in latents.split(PART)])
     certainty, classes = predict_logits(classifier, fakes).softmax(dim=1).max(dim=1)
     scores = evaluate(test, fakes.split(PART), ["fd"], extractor=classifier_extractor(classifier), seed=0)
-    return certainty.mean().item(), len(classes.unique()), scores["fd"].value
+    return certainty.mean().item(), len(classes.unique()), scores["frechet_distance"].value
 
 
 def main() -> None:

@@ -53,13 +53,13 @@ def test_every_model_of_the_table_has_a_configuration_that_goes_through_json() -
 
 @pytest.mark.parametrize("name", ["biggan", "", "Progan", "os.system", "ganblocks.models.progan", None, 3, ["progan"]])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"the model is .*, but this .* knows: dcgan, progan, r3gan, wgan_gp"):
+    with pytest.raises(CheckpointError, match=r"the model is .* knows: dcgan, infogan, progan, r3gan, wgan_gp"):
         generator_from_metadata({"model": name, "config": CONFIG.to_dict()})
 
 
 @pytest.mark.parametrize("metadata", [{}, {"model": "progan"}, {"config": None}, {"config": [1]}, {"seed": 1}])
 def test_without_a_configuration_the_metadata_are_named(metadata: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match=r"known: dcgan, progan.*but hold \[") as caught:
+    with pytest.raises(CheckpointError, match=r"known: dcgan, infogan, progan.*but hold \[") as caught:
         generator_from_metadata(metadata)
     assert all(repr(key) in str(caught.value) for key in metadata)
 
@@ -110,7 +110,7 @@ def test_a_classifier_is_always_named(metadata: dict[str, Any]) -> None:
         classifier_from_metadata(metadata)
     with pytest.raises(CheckpointError, match="how the classifier was built"):
         classifier_from_metadata({"model": "classifier"})
-    with pytest.raises(CheckpointError, match="this ganblocks knows: dcgan, progan, r3gan, wgan_gp"):
+    with pytest.raises(CheckpointError, match="this ganblocks knows: dcgan, infogan, progan, r3gan, wgan_gp"):
         generator_from_metadata({"model": "classifier", "config": SMALL.to_dict()})
 
 

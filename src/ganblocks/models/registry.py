@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks.errors import CheckpointError
-from ganblocks.models import dcgan, progan, r3gan, wgan_gp
+from ganblocks.models import dcgan, infogan, progan, r3gan, wgan_gp
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
 
@@ -26,6 +26,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 GENERATORS: dict[str, tuple[type[ModelConfig], Callable[[Any], nn.Module]]] = {
     "progan": (progan.ProGANConfig, progan.Generator),
     "dcgan": (dcgan.DCGANConfig, dcgan.Generator),
+    "infogan": (infogan.InfoGANConfig, infogan.Generator),
     "r3gan": (r3gan.R3GANConfig, r3gan.Generator),
     "wgan_gp": (wgan_gp.WGANGPConfig, wgan_gp.Generator),
 }

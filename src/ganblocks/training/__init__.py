@@ -1,6 +1,6 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
-from ganblocks.training import gan_recipes, recipes
+from ganblocks.training import gan_recipes, information_recipes, recipes
 from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.augmentation import AdaptiveAugmentation
 from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
@@ -12,6 +12,7 @@ from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.early_stopping import EarlyStopping
 from ganblocks.training.ema import ExponentialMovingAverage
 from ganblocks.training.guard import FiniteGuard
+from ganblocks.training.information_step import InformationStep
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
 from ganblocks.training.plateau import ReduceOnPlateau
@@ -46,6 +47,7 @@ __all__ = [
     "FitResult",
     "GracefulStop",
     "GuardedStep",
+    "InformationStep",
     "Measurements",
     "NearestSheet",
     "Phase",
@@ -71,6 +73,7 @@ __all__ = [
     "evaluate_classifier",
     "evaluate_vae",
     "gan_recipes",
+    "information_recipes",
     "latent_sampler",
     "load_weights",
     "new_run_directory",

@@ -36,7 +36,8 @@ class AdversarialStep:
         generator: Latents ``[N, Z]`` to images. Called ``generator(latents)``, or ``generator(latents, labels)`` where
             the data has labels and ``conditional`` is set.
         discriminator: Images to scores ``[N]``; called in the same way.
-        generator_optimizer: Over the generator's parameters.
+        generator_optimizer: Over the generator's parameters. The learning rate of both optimizers is the phase's, times
+            the ``lr_factor`` of a parameter group that has one.
         discriminator_optimizer: Over the discriminator's parameters.
         sampler: Draws latents; see `latent_sampler`.
         loss: A pair of losses of `ganblocks.losses`.
@@ -282,7 +283,7 @@ class AdversarialStep:
         """Bring learning rates and memory format to what the phase says."""
         for optimizer in (self.generator_optimizer, self.discriminator_optimizer):
             for group in optimizer.param_groups:
-                group["lr"] = context.phase.learning_rate
+                group["lr"] = context.phase.learning_rate * group.get("lr_factor", 1.0)
         memory_format = self.precision.memory_format(context.phase.resolution)
         if memory_format != self._memory_format:
             self._memory_format = memory_format
