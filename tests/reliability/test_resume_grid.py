@@ -16,15 +16,23 @@ from torch.utils.data import DataLoader
 
 from ganblocks.data import DatasetBatches, MultiResolutionImages
 from ganblocks.errors import GanblocksError
-from ganblocks.losses import adversarial
+from ganblocks.layers import Conv2d, SelfAttention, spectral_norm
+from ganblocks.losses import LeCam, adversarial
+from ganblocks.models import infogan as infogan_models
+from ganblocks.models import r3gan as r3gan_models
+from ganblocks.models.infogan import InfoGANConfig
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
+from ganblocks.models.r3gan import R3GANConfig
 from ganblocks.training import (
+    AdaptiveAugmentation,
     AdversarialStep,
     ConstantSchedule,
     ExponentialMovingAverage,
     Precision,
     Schedule,
     Trainer,
+    gan_recipes,
+    information_recipes,
     latent_sampler,
     recipes,
 )
@@ -119,7 +127,54 @@ def uneven(precision: Precision) -> tuple[AdversarialStep, Schedule]:
     return step, dataclasses.replace(schedule, **changes)
 
 
-KINDS = {"dcgan": dcgan, "wgan_gp": wgan_gp, "progan": progan, "uneven": uneven}
+def r3gan(precision: Precision) -> tuple[AdversarialStep, Schedule]:
+    """Relativistic, with both penalties and an average."""
+    config = R3GANConfig(8, 4, 1, widths=(4, 4), blocks_per_stage=1, group_size=4)
+    recipe = gan_recipes.huang2024(batch_size=BATCH, epochs=1)
+    networks = r3gan_models.Generator(config), r3gan_models.Discriminator(config)
+    return recipe.build_step(*networks, latent_dim=4, precision=precision), recipe.schedule(STEPS * BATCH)
+
+
+def infogan(precision: Precision) -> tuple[AdversarialStep, Schedule]:
+    """Codes of the latents, batch normalisation, two learning rates."""
+    config = InfoGANConfig(8, 1, 3, 3, 1, base_channels=2, dense_width=6, code_width=4)
+    recipe = information_recipes.chen2016(batch_size=BATCH, epochs=1)
+    networks = infogan_models.Generator(config), infogan_models.Discriminator(config)
+    step = recipe.build_step(*networks, noise_dim=3, categories=3, continuous=1, precision=precision)
+    return step, recipe.schedule(STEPS * BATCH)
+
+
+def augmented(precision: Precision) -> tuple[AdversarialStep, Schedule]:
+    """Augmentation whose probability moves, anchors, and singular vectors of a discriminator that attends."""
+    generator = DeepGenerator()
+    layers = [Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), SelfAttention(4), nn.Flatten(), nn.Linear(4 * 4 * 4, 1)]
+    discriminator = spectral_norm(nn.Sequential(*layers, nn.Flatten(0)))
+    step = AdversarialStep(
+        generator,
+        discriminator,
+        generator_optimizer=adam(generator),
+        discriminator_optimizer=adam(discriminator),
+        sampler=latent_sampler(4),
+        loss=adversarial.hinge,
+        penalty=None,
+        augment=AdaptiveAugmentation(probability=0.5, ramp_images=10 * BATCH, interval=2),
+        consistency_weight=0.1,
+        regularizer=LeCam(),
+        regularizer_weight=0.1,
+        precision=precision,
+    )
+    return step, ConstantSchedule(STEPS * BATCH, BATCH, 1e-3, resolution=8)
+
+
+KINDS = {
+    "dcgan": dcgan,
+    "wgan_gp": wgan_gp,
+    "progan": progan,
+    "uneven": uneven,
+    "r3gan": r3gan,
+    "infogan": infogan,
+    "augmented": augmented,
+}
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +214,9 @@ def alive(trainer: Trainer) -> dict[str, Any]:
             for name, optimizer in optimizers.items()
         },
         "average updates": None if step.ema is None else step.ema.updates,
+        "further": {
+            name: part.state_dict() for name in ("augment", "regularizer") if (part := getattr(step, name)) is not None
+        },
         "calls": step.calls,
         "images seen": (trainer.images_seen, trainer.steps),
         "callback": draws.drawn,
@@ -201,7 +259,7 @@ def differences(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("kind", ["dcgan", "wgan_gp", "progan"])
+@pytest.mark.parametrize("kind", ["dcgan", "wgan_gp", "progan", "r3gan", "infogan", "augmented"])
 def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
     kind: str, precision: str, images: MultiResolutionImages, tmp_path: Path
 ) -> None:
