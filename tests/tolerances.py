@@ -62,6 +62,15 @@ NAMED: dict[str, tuple[float, float]] = {
     "mse_bf16": (1e-2, 0.0),  # a mean of squares of probabilities rounded to bfloat16
     "sampled sigma": (1e-3, 0.0),  # power iteration on drawn matrices; two close singular values take long to part
     "rough sigma": (5e-2, 0.0),  # fifteen steps of power iteration, from a random vector
+    "ulp_float32": (2.0**-21, 2.0**-147),  # 4 units in the last place
+    "ulp_float16": (2.0**-10, 2.0**-24),  # 1
+    "ulp_bfloat16": (2.0**-6, 2.0**-132),  # 2: Triton's interpreter cuts where a GPU rounds
+    "fused_gradient_float32": (0.0, 5e-6),  # of the largest: a few roundings, sums over 60 pixels
+    "fused_gradient_float16": (0.0, 5e-3),  # of the largest: the saved result, rounded, in products that cancel
+    "fused_gradient_bfloat16": (0.0, 4e-2),  # the same
+    "sum_of_thousands": (1e-4, 1e-4),  # float32, sums of up to 3,000 terms of order 1 in another order
+    "fourth_order": (1e-8, 1e-8),  # float64 through four gradients, each times ten
+    "transformed": (1e-9, 1e-10),  # float64 through two gradients
 }
 
 

@@ -2,6 +2,7 @@
 
 from ganblocks.functional.augment import color, cutout, diff_augment, translation
 from ganblocks.functional.bias_act import bias_act
+from ganblocks.functional.bias_act_pixel_norm import bias_act_pixel_norm
 from ganblocks.functional.corruption import gaussian_noise, masking_noise, salt_and_pepper
 from ganblocks.functional.fade import fade_in
 from ganblocks.functional.image_range import from_uint8, intensities, rescale, to_uint8
@@ -9,10 +10,12 @@ from ganblocks.functional.latent import lerp, normal_latents, reparameterize, sl
 from ganblocks.functional.minibatch_std import minibatch_std
 from ganblocks.functional.pixel_norm import pixel_norm
 from ganblocks.functional.resample import blur, downsample_box, upsample_nearest
+from ganblocks.functional.upfirdn2d import upfirdn2d
 from ganblocks.functional.weight_scale import weight_scale
 
 __all__ = [
     "bias_act",
+    "bias_act_pixel_norm",
     "blur",
     "color",
     "cutout",
@@ -34,6 +37,7 @@ __all__ = [
     "to_uint8",
     "translation",
     "truncated_normal_latents",
+    "upfirdn2d",
     "upsample_nearest",
     "weight_scale",
 ]

@@ -8,6 +8,7 @@ from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, Sa
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
 from ganblocks.training.checkpoint_directory import read_newest_checkpoint
 from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
+from ganblocks.training.compiled_loss import compile_loss
 from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.early_stopping import EarlyStopping
 from ganblocks.training.ema import ExponentialMovingAverage
@@ -69,6 +70,7 @@ __all__ = [
     "Trainer",
     "VAEStep",
     "Validation",
+    "compile_loss",
     "evaluate_autoencoder",
     "evaluate_classifier",
     "evaluate_vae",
