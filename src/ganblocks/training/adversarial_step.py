@@ -332,8 +332,9 @@ class AdversarialStep:
             CheckpointError: If names or shapes of the weights differ.
             ValueError: If one side has a moving average, an augmentation or a regularizer and the other has none.
         """
-        for name in ("ema", "augment", "regularizer"):
-            mine, had = getattr(self, name), state.get(name) is not None
+        parts = {"ema": state["ema"], "augment": state.get("augment"), "regularizer": state.get("regularizer")}
+        for name, part in parts.items():
+            mine, had = getattr(self, name), part is not None
             require(had == (mine is not None), name, mine, "given if and only if the saved run had one")
         self.calls = int(state["calls"])
         self.guard.load_state_dict(state["guard"])
