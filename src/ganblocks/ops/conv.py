@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ganblocks.ops._geometry import Geometry, Pair
+from ganblocks.ops._graph import is_transformed, is_wanted
 from ganblocks.ops._matrix_product import MatrixProduct, pays
 
 __all__ = ["conv2d", "conv_transpose2d"]
@@ -293,7 +294,7 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
 
     What does not fit together is left to PyTorch and its messages.
     """
-    if input.device.type != "cpu" or input.dtype != torch.float32 or _is_transformed():
+    if input.device.type != "cpu" or input.dtype != torch.float32 or is_transformed():
         return None
     taken, given = (0, 1) if geometry.transposed else (1, 0)
     fits = input.shape[1] == weight.shape[taken] and (bias is None or bias.shape == weight.shape[given : given + 1])
@@ -307,23 +308,8 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
 
 
 def _wanted(ctx: Any) -> tuple[bool, bool, bool]:
-    """Which of the first three arguments this backward pass needs a gradient for.
-
-    ``needs_input_grad`` says which *could* be asked for: by it alone, a penalty's inner ``autograd.grad(..., images)``
-    would pay for every weight gradient too. Where the engine can be asked whether it goes on to an argument, it is.
-    """
-    first, second, third = ctx.needs_input_grad[:3]
-    edges = getattr(ctx, "next_functions", None)  # one per tensor argument; absent inside torch.func
-    if edges is None or _is_transformed():
-        return first, second, third
-    return first and _is_visited(edges[0][0]), second and _is_visited(edges[1][0]), third and _is_visited(edges[2][0])
-
-
-def _is_visited(node: Any) -> bool:
-    try:
-        return torch._C._will_engine_execute_node(node)
-    except (AttributeError, RuntimeError):  # the question is refused for a leaf named in autograd.grad: it is wanted
-        return True
+    """Which of the first three arguments this backward pass needs a gradient for."""
+    return is_wanted(ctx, 0), is_wanted(ctx, 1), is_wanted(ctx, 2)
 
 
 def _sum_of(*terms: Tensor | None) -> Tensor | None:
@@ -351,24 +337,19 @@ def _is_recorded(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     if not input.is_floating_point() or len({_autocast_dtype(tensor) for tensor in tensors}) > 1 or 0 in weight.shape:
         return False
     # Inside vmap the flag is down even where a transform around it takes the gradient.
-    return any(tensor.requires_grad for tensor in tensors) or _is_transformed()
-
-
-def _is_transformed() -> bool:
-    """Whether a ``torch.func`` transform or vmap is running."""
-    return torch._C._are_functorch_transforms_active()
+    return any(tensor.requires_grad for tensor in tensors) or is_transformed()
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
     """Whether the tensor is laid out as NHWC and not as NCHW; not to be asked inside vmap."""
-    if _is_transformed() or tensor.dim() != 4:
+    if is_transformed() or tensor.dim() != 4:
         return False
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def _in_format(tensor: Tensor, geometry: Geometry) -> Tensor:
     """Lay out the factor as the operation was first given it, whatever layout the gradient arrived in."""
-    if geometry.channels_last and not _is_transformed():
+    if geometry.channels_last and not is_transformed():
         return tensor.contiguous(memory_format=torch.channels_last)
     return tensor
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ganblocks._checks import require
+from ganblocks.ops._graph import is_transformed
 
 __all__ = ["leaky_relu"]
 
@@ -37,7 +38,7 @@ def leaky_relu(x: Tensor, slope: float = 0.2, *, inplace: bool = False) -> Tenso
         ValueError: If ``slope`` lies outside 0 to 1.
     """
     require(0.0 <= slope <= 1.0, "slope", slope, "between 0 and 1")
-    transformed = torch._C._are_functorch_transforms_active()
+    transformed = is_transformed()
     if torch.compiler.is_compiling() or torch._C._is_tracing() or not torch.is_grad_enabled():
         return F.leaky_relu(x, slope, inplace=inplace)
     if not (x.requires_grad or transformed) or not x.is_floating_point():
