@@ -107,7 +107,7 @@ def test_a_folder_with_other_things_is_left_alone(run: Path, tmp_path: Path, cal
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": "biggan"}, "CheckpointError: the model is 'biggan', but this ganblocks knows: dcgan, infogan, progan"),
+        ({"model": "biggan"}, "CheckpointError: the model is 'biggan', but this ganblocks knows: dcgan, infogan"),
         ({"config": None}, "CheckpointError: nothing tells how the generator was built"),
         ({"config": {**CONFIG.to_dict(), "max_channels": 10**6, "base_channels": 10**7}}, "the weights do not fit"),
         ({"phase": [8]}, "CheckpointError: "),
