@@ -3,6 +3,7 @@
 from ganblocks.functional.fade import fade_in
 from ganblocks.layers.attention import SelfAttention
 from ganblocks.layers.bias_act import BiasAct
+from ganblocks.layers.blocks import activated
 from ganblocks.layers.conv import Conv2d, ConvTranspose2d, swap_convolutions
 from ganblocks.layers.initialization import initialize
 from ganblocks.layers.minibatch_std import MinibatchStd
@@ -32,6 +33,7 @@ __all__ = [
     "WSConv2d",
     "WSConvTranspose2d",
     "WSLinear",
+    "activated",
     "fade_in",
     "initialize",
     "same_padding",

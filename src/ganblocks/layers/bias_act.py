@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks.functional.bias_act import bias_act
+from ganblocks.ops.bias_act import bias_act
 
 __all__ = ["BiasAct"]
 

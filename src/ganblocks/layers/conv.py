@@ -30,11 +30,18 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``input`` [N, C, H, W]; see :func:`ganblocks.ops.conv2d`."""
+        return self._convolve(input, self.bias)
+
+    def without_bias(self, input: Tensor) -> tuple[Tensor, float]:
+        """The convolution without its bias, and the factor it lacks, 1: what an operation behind it may add."""
+        return self._convolve(input, None), 1.0
+
+    def _convolve(self, input: Tensor, bias: Tensor | None) -> Tensor:
         padding: str | Sequence[int] = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0, 0)
-        return conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return conv2d(input, self.weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -56,12 +63,19 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         Raises:
             ValueError: If no output padding leads to ``output_size``.
         """
+        return self._convolve(input, self.bias, output_size)
+
+    def without_bias(self, input: Tensor) -> tuple[Tensor, float]:
+        """The convolution without its bias, and the factor it lacks, 1: what an operation behind it may add."""
+        return self._convolve(input, None), 1.0
+
+    def _convolve(self, input: Tensor, bias: Tensor | None, output_size: list[int] | None = None) -> Tensor:
         padding = cast("tuple[int, ...]", self.padding)  # the constructor refuses a string
         output_padding = self._output_padding(
             input, output_size, list(self.stride), list(padding), list(self.kernel_size), 2, list(self.dilation)
         )
         return conv_transpose2d(
-            input, self.weight, self.bias, self.stride, padding, output_padding, self.groups, self.dilation
+            input, self.weight, bias, self.stride, padding, output_padding, self.groups, self.dilation
         )
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks.functional.pixel_norm import pixel_norm
+from ganblocks.ops.pixel_norm import pixel_norm
 
 __all__ = ["PixelNorm"]
 

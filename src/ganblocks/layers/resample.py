@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks.functional.resample import BlurPadding, blur, downsample_box, upsample_nearest
+from ganblocks.functional.resample import BlurPadding, downsample_box, upsample_nearest
+from ganblocks.ops.blur import blur
 
 __all__ = ["Blur", "DownsampleBox", "UpsampleNearest"]
 
@@ -60,7 +61,7 @@ class DownsampleBox(nn.Module):
 
 
 class Blur(nn.Module):
-    """Low-pass filter every channel, the size stays; see :func:`ganblocks.functional.resample.blur`.
+    """Low-pass filter every channel, the size stays; see :func:`ganblocks.functional.blur`.
 
     The kernel is a buffer that moves with the module and is not part of ``state_dict``.
 

@@ -81,6 +81,23 @@ class _WeightScaledConv(_WeightScaled):
         self.dilation = _pair(dilation, "dilation", 1)
         self.groups = groups
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, in_channels, H, W]`` to ``[N, out_channels, H', W']``."""
+        return self._convolve(x, self.weight * self.scale, self.bias)
+
+    def without_bias(self, x: Tensor) -> tuple[Tensor, float]:
+        """The convolution without its bias, and the factor it still lacks: what an operation behind it may add.
+
+        That factor is ``scale``, so that no scaled copy of the weight is made, in this pass or in that of a gradient.
+        In float16 it is 1: unscaled sums of products would come near to its largest number.
+        """
+        if torch.float16 in (x.dtype, self.weight.dtype, _autocast_dtype(x)):
+            return self._convolve(x, self.weight * self.scale, None), 1.0
+        return self._convolve(x, self.weight, None), self.scale
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
     def extra_repr(self) -> str:
         """Every number that changes the result."""
         shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -139,10 +156,8 @@ class WSConv2d(_WeightScaledConv):
             transposed=False, bias=bias, gain=gain, device=device, dtype=dtype,
         )  # fmt: skip
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[N, in_channels, H, W]`` to ``[N, out_channels, H', W']``."""
-        weight = self.weight * self.scale
-        return conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class WSConvTranspose2d(_WeightScaledConv):
@@ -198,11 +213,9 @@ class WSConvTranspose2d(_WeightScaledConv):
         )  # fmt: skip
         self.output_padding = _pair(output_padding, "output_padding", 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[N, in_channels, H, W]`` to ``[N, out_channels, H', W']``."""
-        weight = self.weight * self.scale
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return conv_transpose2d(
-            x, weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            x, weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
         )
 
     def extra_repr(self) -> str:
@@ -256,6 +269,12 @@ class WSLinear(_WeightScaled):
     def extra_repr(self) -> str:
         """Every number that changes the result."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, gain={self.gain:.4g}"
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The type in which autocast lets a convolution of ``x`` compute, if it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
 
 
 def _pair(value: Size, argument: str, minimum: int) -> tuple[int, int]:

@@ -6,21 +6,22 @@ authors' constants), `ProGANConfig.document` a widely taught variant with its ow
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require, require_rank
 from ganblocks.functional.fade import fade_in
-from ganblocks.functional.pixel_norm import pixel_norm
 from ganblocks.functional.resample import downsample_box, upsample_nearest
+from ganblocks.layers.blocks import activated
 from ganblocks.layers.conv import ConvTranspose2d
 from ganblocks.layers.minibatch_std import MinibatchStd
 from ganblocks.layers.weight_scale import WSConv2d, WSConvTranspose2d, WSLinear
 from ganblocks.models.labels import one_hot
 from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.models.progan_config import ProGANConfig
-from ganblocks.ops.leaky_relu import leaky_relu
+from ganblocks.ops.pixel_norm import pixel_norm
 
 __all__ = ["Discriminator", "Generator", "ProGANConfig"]
 
@@ -190,7 +191,7 @@ class Discriminator(nn.Module):
         return self.final(features, chunks)
 
     def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
-        return leaky_relu(self.from_rgb[str(resolution)](images), self.config.slope)
+        return activated(cast(WSConv2d, self.from_rgb[str(resolution)]), images, slope=self.config.slope)
 
 
 class _InitialBlock(nn.Module):
@@ -200,7 +201,7 @@ class _InitialBlock(nn.Module):
         super().__init__()
         self.config = config
         code, channels = config.latent_dim + config.num_classes, config.channels(4)
-        self.project: nn.Module
+        self.project: WSConvTranspose2d | ConvTranspose2d
         if config.initial_equalized:
             self.project = WSConvTranspose2d(code, channels, 4, gain=config.gain)
         else:
@@ -209,9 +210,9 @@ class _InitialBlock(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         x = pixel_norm(code)[:, :, None, None]  # [N, Z, 1, 1]
-        x = leaky_relu(self.project(x), self.config.slope)  # [N, C, 4, 4]
-        x = pixel_norm(x) if self.config.initial_pixelnorm else x
-        return pixel_norm(leaky_relu(self.conv(x), self.config.slope))
+        slope = self.config.slope
+        x = activated(self.project, x, slope=slope, normalize=self.config.initial_pixelnorm)  # [N, C, 4, 4]
+        return activated(self.conv, x, slope=slope, normalize=True)
 
 
 class _GeneratorBlock(nn.Module):
@@ -225,8 +226,8 @@ class _GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = upsample_nearest(x)
-        x = pixel_norm(leaky_relu(self.conv1(x), self.slope))
-        return pixel_norm(leaky_relu(self.conv2(x), self.slope))
+        x = activated(self.conv1, x, slope=self.slope, normalize=True)
+        return activated(self.conv2, x, slope=self.slope, normalize=True)
 
 
 class _DiscriminatorBlock(nn.Module):
@@ -240,8 +241,8 @@ class _DiscriminatorBlock(nn.Module):
         self.conv2 = WSConv2d(middle, out_channels, 3, padding=1, gain=config.gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = leaky_relu(self.conv1(x), self.slope)
-        x = leaky_relu(self.conv2(x), self.slope)
+        x = activated(self.conv1, x, slope=self.slope)
+        x = activated(self.conv2, x, slope=self.slope)
         return downsample_box(x)
 
 
@@ -259,8 +260,8 @@ class _FinalBlock(nn.Module):
 
     def forward(self, x: Tensor, chunks: int) -> Tensor:
         x = self.minibatch_std(x, chunks=chunks)
-        x = leaky_relu(self.conv(x), self.slope)
-        x = leaky_relu(self.dense(x), self.slope)  # [N, C, 1, 1]
+        x = activated(self.conv, x, slope=self.slope)
+        x = activated(self.dense, x, slope=self.slope)  # [N, C, 1, 1]
         return self.output(x.flatten(1))  # [N, 1 + num_classes]
 
 

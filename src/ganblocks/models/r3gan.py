@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks.functional.resample import blur, downsample_box, upsample_nearest
+from ganblocks.functional.resample import downsample_box, upsample_nearest
+from ganblocks.layers.blocks import activated
 from ganblocks.layers.conv import Conv2d
 from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.models.r3gan_config import R3GANConfig
-from ganblocks.ops.leaky_relu import leaky_relu
+from ganblocks.ops.blur import blur
 
 __all__ = ["Discriminator", "Generator", "R3GANConfig"]
 
@@ -146,8 +147,8 @@ class _ResidualBlock(nn.Module):
         self.reduce = _drawn(Conv2d(wide, width, 1, bias=False), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = leaky_relu(self.expand(x), self.slope)
-        y = leaky_relu(self.mix(y), self.slope)
+        y = activated(self.expand, x, slope=self.slope)
+        y = activated(self.mix, y, slope=self.slope)
         y = self.reduce(y)
         return x + y
 

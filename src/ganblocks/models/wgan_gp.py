@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
+from ganblocks.layers.blocks import activated
 from ganblocks.layers.conv import Conv2d, ConvTranspose2d
 from ganblocks.layers.initialization import InitializationScheme, initialize
 from ganblocks.layers.projection import ProjectionHead
@@ -238,5 +239,5 @@ class _CriticBlock(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.dropout(leaky_relu(self.conv(x), self.slope, inplace=True))
+        y: Tensor = self.dropout(activated(self.conv, x, slope=self.slope))
         return y
