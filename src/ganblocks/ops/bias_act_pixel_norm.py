@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from ganblocks._checks import require, require_rank
 from ganblocks.ops import _closed_forms
+from ganblocks.ops._function import Function
 from ganblocks.ops._graph import is_followed, is_plain, is_transformed, is_wanted, is_wrapped
 from ganblocks.ops._switch import uses_kernel
 from ganblocks.ops.bias_act import bias_act

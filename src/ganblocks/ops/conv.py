@@ -31,8 +31,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
+from ganblocks.ops._function import Function
 from ganblocks.ops._geometry import Geometry, Pair
 from ganblocks.ops._graph import is_transformed, is_wanted
 from ganblocks.ops._matrix_product import MatrixProduct, pays

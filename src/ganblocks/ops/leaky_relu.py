@@ -11,10 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
 
 from ganblocks._checks import require
-from ganblocks.ops._graph import is_transformed
+from ganblocks.ops._function import Function
+from ganblocks.ops._graph import is_followed, is_transformed, is_wrapped
 
 __all__ = ["leaky_relu"]
 
@@ -105,5 +105,8 @@ def _times_slope(gradient: Tensor | None, ctx: Any) -> Tensor | None:
     if gradient is None:
         return None
     (y,) = ctx.saved_tensors
-    result: Tensor = _Gradient.apply(gradient, y, ctx.slope)
+    if not is_followed() and not is_wrapped(gradient):  # nobody will differentiate it: spare the call of a Function
+        result: Tensor = torch.ops.aten.leaky_relu_backward(gradient, y, ctx.slope, True)
+    else:
+        result = _Gradient.apply(gradient, y, ctx.slope)
     return result

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from ganblocks import functional
 from ganblocks._checks import require, require_rank
 from ganblocks.ops import _closed_forms
+from ganblocks.ops._function import Function
 from ganblocks.ops._graph import is_followed, is_plain, is_wrapped
 from ganblocks.ops._switch import uses_kernel
 

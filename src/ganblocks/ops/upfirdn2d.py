@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from ganblocks.functional.upfirdn2d import upfirdn2d as formula
+from ganblocks.ops._function import Function
 from ganblocks.ops._graph import is_followed, is_transformed, is_wrapped
 from ganblocks.ops._switch import uses_kernel
 
