@@ -53,6 +53,7 @@ from ganblocks.training import (
     TensorBoard,
     Trainer,
     evaluate_classifier,
+    joined_processes,
     new_run_directory,
     plain_weights,
     predict_logits,
@@ -262,7 +263,7 @@ def train(options: argparse.Namespace) -> int:
     result = trainer.fit()
     state = "finished" if result.finished else "stopped; the same command goes on from here"
     print(f"{result.images_seen:,} images in {result.seconds:.0f} s: {state}. See {run_dir}")
-    if result.finished:
+    if result.finished and trainer.replicas.rank == 0:
         finish(run_dir, classifier, data)
     return result.exit_code
 
@@ -272,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        with flushed_denormals():  # before PyTorch starts its threads
+        with joined_processes(), flushed_denormals():  # the latter before PyTorch starts its threads
             return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

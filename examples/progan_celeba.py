@@ -51,6 +51,8 @@ from ganblocks.training import (
     Summary,
     TensorBoard,
     Trainer,
+    current_replicas,
+    joined_processes,
     load_weights,
     new_run_directory,
     recipes,
@@ -274,12 +276,13 @@ def train(options: argparse.Namespace) -> int:
     config = build_config(options, source.image_channels)
     recipe, stage_images = build_recipe(options, len(config.resolutions))
     schedule = recipe.schedule(config.resolution, stage_images=stage_images)
-    images = MultiResolutionImages(
-        source,
-        resolution=config.resolution,
-        cache_dir=options.cache or run_dir / "cache",
-        workers=options.workers,
-    )
+    with current_replicas().in_turn():  # one process makes the cache, others find it
+        images = MultiResolutionImages(
+            source,
+            resolution=config.resolution,
+            cache_dir=options.cache or run_dir / "cache",
+            workers=options.workers,
+        )
     held_out = min(len(source) // 10, 2048) if options.held_out is None else options.held_out
     training, testing = split(len(source), held_out, seed=options.seed)
     batches = ProgressiveBatches(images, indices=training, seed=options.seed, mirror=recipe.mirror)
@@ -365,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        with flushed_denormals():  # before PyTorch starts its threads
+        with joined_processes(), flushed_denormals():  # the latter before PyTorch starts its threads
             return sample(options) if options.sample else train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

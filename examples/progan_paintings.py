@@ -62,6 +62,8 @@ from ganblocks.training import (
     Summary,
     TensorBoard,
     Trainer,
+    current_replicas,
+    joined_processes,
     new_run_directory,
     recipes,
 )
@@ -192,9 +194,11 @@ def train(options: argparse.Namespace) -> int:
     source, wanted = open_data(options)
     held_out = min(len(wanted) // 10, 2048) if options.held_out is None else options.held_out
     training, testing = (wanted[part] for part in split(len(wanted), held_out, seed=options.seed))
-    images = MultiResolutionImages(
-        source, resolution=config.resolution, cache_dir=options.cache or run_dir / "cache", workers=options.workers
-    )
+    cache_dir = options.cache or run_dir / "cache"
+    with current_replicas().in_turn():  # one process makes the cache, others find it
+        images = MultiResolutionImages(
+            source, resolution=config.resolution, cache_dir=cache_dir, workers=options.workers
+        )
 
     device = torch.device(options.device)
     precision = Precision.resolve(options.precision, device)
@@ -288,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        with flushed_denormals():  # before PyTorch starts its threads
+        with joined_processes(), flushed_denormals():  # the latter before PyTorch starts its threads
             return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

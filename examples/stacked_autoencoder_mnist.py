@@ -51,7 +51,9 @@ from ganblocks.training import (
     Report,
     Summary,
     Trainer,
+    current_replicas,
     evaluate_classifier,
+    joined_processes,
     new_run_directory,
     plain_weights,
     predict_logits,
@@ -293,7 +295,8 @@ class Run:
             **measured,
         }
         weights = {name: tensor.cpu().contiguous() for name, tensor in plain_weights(classifier).items()}
-        write_weights(run_dir / "classifier.safetensors", weights, about)
+        if trainer.replicas.rank == 0:
+            write_weights(run_dir / "classifier.safetensors", weights, about)
         return result.exit_code, {"seed": self.seed, **measured, "classifier_seconds": round(result.seconds, 1)}
 
 
@@ -353,7 +356,8 @@ def train(options: argparse.Namespace) -> int:
         spread = f"{statistics.mean(accuracies):.4f} +- {statistics.stdev(accuracies):.4f}"
         print(f"{len(results)} seeds: test accuracy {spread} (standard deviation)")
     report = {"settings": run.settings, "results": results}
-    (out / "results.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if current_replicas().rank == 0:
+        (out / "results.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"See {out}")
     return 0
 
@@ -363,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        with flushed_denormals():  # before PyTorch starts its threads
+        with joined_processes(), flushed_denormals():  # the latter before PyTorch starts its threads
             return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

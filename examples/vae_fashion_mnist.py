@@ -59,6 +59,7 @@ from ganblocks.training import (
     Summary,
     TensorBoard,
     Trainer,
+    joined_processes,
     new_run_directory,
     plain_weights,
     vae_recipes,
@@ -363,7 +364,7 @@ def train(options: argparse.Namespace) -> int:
     result = trainer.fit()
     state = "finished" if result.finished else "stopped; the same command goes on from here"
     print(f"{result.images_seen:,} images in {result.seconds:.0f} s: {state}. See {run_dir}")
-    if result.finished:
+    if result.finished and trainer.replicas.rank == 0:
         finish(run_dir, model, data)
     return result.exit_code
 
@@ -373,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        with flushed_denormals():  # before PyTorch starts its threads
+        with joined_processes(), flushed_denormals():  # the latter before PyTorch starts its threads
             return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -54,6 +54,7 @@ from ganblocks.training import (
     TensorBoard,
     Trainer,
     gan_recipes,
+    joined_processes,
     new_run_directory,
 )
 from ganblocks.training.callbacks import passed, print_above_bar
@@ -369,7 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     warnings.simplefilter("default")
     try:
-        with flushed_denormals():  # before PyTorch starts its threads
+        with joined_processes(), flushed_denormals():  # the latter before PyTorch starts its threads
             return train(options)
     except (GanblocksError, ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -70,6 +70,8 @@ NAMED: dict[str, tuple[float, float]] = {
     "fused_gradient_bfloat16": (0.0, 4e-2),  # the same
     "sum_of_thousands": (1e-4, 1e-4),  # float32, sums of up to 3,000 terms of order 1 in another order
     "fourth_order": (1e-8, 1e-8),  # float64 through four gradients, each times ten
+    "replicas_float64": (1e-10, 1e-12),  # the same sums in another order, five steps of Adam
+    "replicas_float32": (1e-4, 2e-5),  # the same in float32
     "transformed": (1e-9, 1e-10),  # float64 through two gradients
 }
 

@@ -1,11 +1,11 @@
-"""Evaluation mode for a while, after which every layer has its own mode again."""
+"""Networks in evaluation mode, or without gradients, for a while; after it each part is as it was."""
 
 import contextlib
 from collections.abc import Iterator
 
 from torch import nn
 
-__all__ = ["evaluation_mode"]
+__all__ = ["evaluation_mode", "frozen"]
 
 
 @contextlib.contextmanager
@@ -29,3 +29,20 @@ def evaluation_mode(*networks: nn.Module) -> Iterator[None]:
         if changed:
             for part, training in modes.items():
                 part.training = training
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Spend no work on gradients of these weights, then put everything back.
+
+    Args:
+        module: A network; weights that need no gradient as it is stay so.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -20,6 +20,7 @@ from ganblocks.training import (
     latent_sampler,
     recipes,
 )
+from ganblocks.training.micro_batches import Part
 from ganblocks.training.randomness import derived_seed
 from tolerances import for_dtype, named
 
@@ -121,7 +122,8 @@ def test_critic_step_leaves_no_gradient_in_the_generator_and_the_reverse() -> No
     assert all(torch.equal(before[key], value) for key, value in step.generator.state_dict().items())
     assert all(parameter.grad is None for parameter in step.generator.parameters())
     critic = copy.deepcopy(step.discriminator.linear.weight.grad)
-    step._train_generator(torch.randn(8, 4).double(), step.generator(torch.randn(8, 4).double()), None, context())
+    part = Part(torch.randn(8, 4).double(), None, context())
+    step._train_generator([part], step.generator(torch.randn(8, 4).double()), context())
     assert torch.equal(critic, step.discriminator.linear.weight.grad)
     assert all(parameter.requires_grad for parameter in step.discriminator.parameters())
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ganblocks.errors import NonFiniteError
 from ganblocks.training import Phase, StepContext
@@ -15,15 +15,22 @@ class Scaled(NetworkStep):
     """Its loss is the weight's sum times a factor."""
 
     def __init__(self, **options: int | str) -> None:
+        self.seen: list[int] = []
         self.critic = nn.Linear(2, 1, bias=False)
         nn.init.ones_(self.critic.weight)
         optimizer = torch.optim.SGD(self.critic.parameters(), lr=9.0)
         settings = {"max_skipped_updates": 0, **options}
         super().__init__("critic", optimizer=optimizer, precision=None, **settings)  # type: ignore[arg-type]
 
-    def step(self, factor: float, rate: float) -> None:
-        self._follow(torch.zeros(1, 2), StepContext(0, 0, Phase(1, rate)))
-        self._update(factor * self.critic.weight.sum())
+    def step(self, factor: float, rate: float) -> dict[str, Tensor]:
+        return self(torch.full((4, 2), factor), None, StepContext(0, 0, Phase(4, rate)))
+
+    def _inputs(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return images, labels
+
+    def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        self.seen.append(len(images))
+        return images.mean() * self.critic.weight.sum(), {"part": torch.tensor(float(context.part))}
 
 
 def test_an_update_has_the_rate_of_the_phase_and_is_counted() -> None:
@@ -60,3 +67,19 @@ def test_an_update_that_is_not_finite_is_left_out_and_told_by_name(options: dict
 def test_a_negative_number_of_updates_is_refused() -> None:
     with pytest.raises(ValueError, match="max_skipped"):
         Scaled(max_skipped_updates=-1)
+
+
+@pytest.mark.parametrize(("micro_batch", "parts"), [(None, [4]), (4, [4]), (3, [2, 2]), (1, [1, 1, 1, 1])])
+def test_parts_of_a_batch_add_up_to_the_same_update(micro_batch: int | None, parts: list[int]) -> None:
+    step = Scaled(micro_batch=micro_batch)
+    log = step(torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [6.0, 6.0]]), None, StepContext(0, 0, Phase(4, 0.25)))
+    assert step.seen == parts
+    assert step.critic.weight.tolist() == [[1 - 0.25 * 3, 1 - 0.25 * 3]]
+    assert log["loss"].item() == 6.0
+    assert log["part"].item() == (len(parts) - 1) / 2  # the mean over parts
+    assert step.calls == 1
+
+
+def test_a_part_of_no_image_is_refused() -> None:
+    with pytest.raises(ValueError, match="`micro_batch` is 0"):
+        Scaled(micro_batch=0)

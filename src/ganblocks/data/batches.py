@@ -16,7 +16,7 @@ from ganblocks.data.sampler import ResumableSampler
 from ganblocks.data.workers import WorkerBatches
 from ganblocks.errors import DataError, EmptyDatasetError
 
-__all__ = ["Batches", "DatasetBatches", "IterableBatches", "ProgressiveBatches", "as_batches"]
+__all__ = ["Batches", "DatasetBatches", "IterableBatches", "ProgressiveBatches", "as_batches", "part_of_batch"]
 
 
 @runtime_checkable
@@ -88,6 +88,7 @@ class DatasetBatches:
             raise EmptyDatasetError("`dataset` has no items")
         self.dataset = dataset
         self.sampler = ResumableSampler(len(dataset), seed=seed)
+        self.parts = 1  # processes that share each batch
         self._workers: WorkerBatches | None = None
         if workers:
             self._workers = WorkerBatches(dataset, self.sampler, workers=workers, timeout_seconds=timeout_seconds)
@@ -103,7 +104,7 @@ class DatasetBatches:
         """
         require(count >= 1, "count", count, "at least 1")
         if self._workers is not None:
-            return self._workers.batch(images_seen, count)
+            return self._workers.batch(images_seen, count, stride=count * self.parts)
         indices = self.sampler.indices(images_seen, count).tolist()
         with kept_generators():
             return load_batch(self.dataset, indices, seed=self.sampler.seed, position=images_seen)
@@ -166,6 +167,38 @@ class IterableBatches:
             if len(images) > 0:
                 return images, labels
         raise EmptyDatasetError("`batches` gives no images (an iterator that is used up? pass an iterable)")
+
+
+def part_of_batch(
+    batches: Batches, images_seen: int, count: int, resolution: int | None, *, part: int, parts: int
+) -> tuple[Tensor, Tensor | None]:
+    """One of several equal parts of a batch, for a process that shares it with others.
+
+    Args:
+        batches: The stream.
+        images_seen: Where the whole batch begins.
+        count: Images of the whole batch.
+        resolution: As `Batches.batch` takes it.
+        part: Which part, 0 to ``parts - 1``; they follow each other in the batch.
+        parts: How many.
+
+    Raises:
+        ValueError: If ``count`` cannot be divided by ``parts``.
+        DataError: If the size of a batch of an iterable cannot.
+    """
+    if parts == 1:
+        return batches.batch(images_seen, count, resolution)
+    if isinstance(batches, IterableBatches):  # it decides the size itself, so everyone looks at all of it
+        images, labels = batches.batch(images_seen, count, resolution)
+        if len(images) % parts:
+            raise DataError(f"a batch of {len(images)} images cannot be divided among {parts} processes")
+        rows = slice(part * len(images) // parts, (part + 1) * len(images) // parts)
+        return images[rows], None if labels is None else labels[rows]
+    require(count % parts == 0, "count", count, f"divisible by the number of processes, {parts}")
+    size = count // parts
+    if isinstance(batches, DatasetBatches):
+        batches.parts = parts  # what is loaded ahead lies beyond the others' parts
+    return batches.batch(images_seen + part * size, size, resolution)
 
 
 def as_batches(data: Any, *, seed: int = 0, workers: int = 0) -> Batches:

@@ -67,26 +67,32 @@ class WorkerBatches:
         self.workers = workers
         self.timeout_seconds = timeout_seconds
         self._iterator: Iterator[Result] | None = None
-        self._expected: tuple[int, int] | None = None
+        self._expected: tuple[int, int, int] | None = None
 
-    def batch(self, position: int, count: int) -> tuple[Tensor, Tensor | None]:
+    def batch(self, position: int, count: int, *, stride: int | None = None) -> tuple[Tensor, Tensor | None]:
         """The ``count`` items from ``position`` on, stacked, and their labels or ``None``.
+
+        Args:
+            position: In the stream.
+            count: At least 1.
+            stride: From this batch to the one that will be asked for next; ``None`` = ``count``.
 
         Raises:
             WorkerDiedError: If a process died, or nothing came within the time.
             DataError: As `load_batch`.
             TypeError: If the data set cannot be sent to a process.
         """
+        stride = count if stride is None else stride
         if self._iterator is None:
-            self._start(position, count)
-        elif self._expected != (position, count):
-            self._plan.enter(position, count)
+            self._start(position, count, stride)
+        elif self._expected != (position, count, stride):
+            self._plan.enter(position, count, stride)
             self._board[0] = self._plan.generation
         self._expected = None
         result = self._receive(position, count)
         while result.generation != self._plan.generation:
             result = self._receive(position, count)
-        self._expected = (position + count, count)
+        self._expected = (position + stride, count, stride)
         if result.error is not None:
             raise result.error from result.cause
         assert result.batch is not None
@@ -111,7 +117,7 @@ class WorkerBatches:
         if getattr(self, "_iterator", None) is not None:
             self.close()
 
-    def _start(self, position: int, count: int) -> None:
+    def _start(self, position: int, count: int, stride: int) -> None:
         self._owner, self._started = os.getpid(), time.monotonic()
         context: Any = _context()
         processes: list[Any] = []
@@ -123,7 +129,7 @@ class WorkerBatches:
         context.Process = recorded
         self._board = context.RawArray("q", [0] + [STARTING] * self.workers)
         self._plan = _Plan(self.sampler)
-        self._plan.enter(position, count)
+        self._plan.enter(position, count, stride)
         self._board[0] = self._plan.generation
         loader = DataLoader(
             TaskLoader(self.dataset, self.sampler.seed, self._board),
@@ -220,13 +226,13 @@ class _Plan(Sampler[Task]):
         self.sampler = sampler
         self.generation = 0
 
-    def enter(self, position: int, count: int) -> None:
+    def enter(self, position: int, count: int, stride: int) -> None:
         self.generation += 1
-        self.position, self.count = position, count
+        self.position, self.count, self.stride = position, count, stride
 
     def __iter__(self) -> Iterator[Task]:
         while True:
-            position, self.position = self.position, self.position + self.count
+            position, self.position = self.position, self.position + self.stride
             yield Task(self.generation, position, self.sampler.indices(position, self.count).tolist())
 
 

@@ -4,6 +4,7 @@ from ganblocks.functional.augment import color, cutout, diff_augment, translatio
 from ganblocks.functional.bias_act import bias_act
 from ganblocks.functional.bias_act_pixel_norm import bias_act_pixel_norm
 from ganblocks.functional.corruption import gaussian_noise, masking_noise, salt_and_pepper
+from ganblocks.functional.draws import PartGenerator, draw
 from ganblocks.functional.fade import fade_in
 from ganblocks.functional.image_range import from_uint8, intensities, rescale, to_uint8
 from ganblocks.functional.latent import lerp, normal_latents, reparameterize, slerp, truncated_normal_latents
@@ -14,6 +15,7 @@ from ganblocks.functional.upfirdn2d import upfirdn2d
 from ganblocks.functional.weight_scale import weight_scale
 
 __all__ = [
+    "PartGenerator",
     "bias_act",
     "bias_act_pixel_norm",
     "blur",
@@ -21,6 +23,7 @@ __all__ = [
     "cutout",
     "diff_augment",
     "downsample_box",
+    "draw",
     "fade_in",
     "from_uint8",
     "gaussian_noise",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require, require_rank
+from ganblocks.functional.draws import draw
 
 __all__ = ["color", "cutout", "diff_augment", "translation"]
 
@@ -219,7 +220,7 @@ def _require_images(images: Tensor) -> None:
 def _uniform(images: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
     """[N, count] on [0, 1) where the images are, in float32 for all of their dtypes: one augmentation for all."""
     device = images.device if generator is None else generator.device
-    drawn = torch.rand((len(images), count), generator=generator, device=device, dtype=torch.float32)
+    drawn = draw(torch.rand, (len(images), count), generator, device=device, dtype=torch.float32)
     return drawn.to(images.device, non_blocking=True)
 
 

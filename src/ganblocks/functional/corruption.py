@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require
+from ganblocks.functional.draws import draw
 
 __all__ = ["gaussian_noise", "masking_noise", "salt_and_pepper"]
 
@@ -42,7 +43,7 @@ def gaussian_noise(
     require(std >= 0 and math.isfinite(std), "std", std, "0 or more, and finite")
     require(clip is None or clip[0] <= clip[1], "clip", clip, "the lower bound, then the higher, or None")
     device, dtype = _drawn_as(images, generator)
-    noise = torch.randn(images.shape, generator=generator, device=device, dtype=dtype).to(images.device)
+    noise = draw(torch.randn, tuple(images.shape), generator, device=device, dtype=dtype).to(images.device)
     noisy = (images + std * noise).to(images.dtype)
     return noisy if clip is None else noisy.clamp(*clip)
 
@@ -110,4 +111,4 @@ def _uniform(images: Tensor, p: float, generator: torch.Generator | None) -> Ten
     _require_floating(images)
     require(0 <= p <= 1, "p", p, "a probability, 0 to 1")
     device, dtype = _drawn_as(images, generator)
-    return torch.rand(images.shape, generator=generator, device=device, dtype=dtype).to(images.device)
+    return draw(torch.rand, tuple(images.shape), generator, device=device, dtype=dtype).to(images.device)

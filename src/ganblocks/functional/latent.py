@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require, require_same_shape
+from ganblocks.functional.draws import draw
 
 __all__ = ["lerp", "normal_latents", "reparameterize", "slerp", "truncated_normal_latents"]
 
@@ -80,7 +81,7 @@ def truncated_normal_latents(
     generator = _generator(seed, generator)
     target = torch.get_default_device() if device is None else torch.device(device)
     source = target if generator is None else generator.device
-    uniform = torch.rand((count, latent_dim), generator=generator, device=source, dtype=torch.float64).mul_(2).sub_(1)
+    uniform = draw(torch.rand, (count, latent_dim), generator, device=source, dtype=torch.float64).mul_(2).sub_(1)
     latents = math.sqrt(2) * torch.erfinv(uniform * math.erf(truncation / math.sqrt(2)))
     return latents.clamp_(-truncation, truncation).to(target, dtype or torch.get_default_dtype())
 
@@ -197,7 +198,7 @@ def _randn(
     dtype = dtype or torch.get_default_dtype()
     source = device if generator is None else generator.device
     draw_dtype = torch.float32 if dtype.itemsize < 4 else dtype
-    return torch.randn(shape, generator=generator, device=source, dtype=draw_dtype).to(device, dtype)
+    return draw(torch.randn, shape, generator, device=source, dtype=draw_dtype).to(device, dtype)
 
 
 def _generator(seed: int | None, generator: torch.Generator | None) -> torch.Generator | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require, require_rank, require_same_shape
+from ganblocks.functional.draws import draw
 from ganblocks.losses.penalties import Critic, gradient_penalty
 
 __all__ = ["dragan_penalty"]
@@ -82,4 +83,4 @@ def _uniform(noise: Tensor | None, images: Tensor, generator: torch.Generator | 
         require_same_shape(images, noise, "real_images", "noise")
         return noise.detach().to(images)
     device = images.device if generator is None else generator.device
-    return torch.rand(images.shape, generator=generator, device=device).to(images)
+    return draw(torch.rand, tuple(images.shape), generator, device=device).to(images)

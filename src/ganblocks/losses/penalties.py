@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require, require_rank, require_same_shape
+from ganblocks.functional.draws import draw
 from ganblocks.losses.adversarial import check_logits
 
 __all__ = ["drift_penalty", "gradient_penalty", "input_gradients", "r1_penalty", "r2_penalty"]
@@ -212,9 +213,9 @@ def _mixing_weights(mixing: str | Tensor, images: Tensor, generator: torch.Gener
         )
         weights = mixing.detach()
     elif mixing == "uniform":
-        weights = torch.rand(count, generator=generator, device=device)
+        weights = draw(torch.rand, (count,), generator, device=device)
     elif mixing == "normal":
-        weights = torch.randn(count, generator=generator, device=device)
+        weights = draw(torch.randn, (count,), generator, device=device)
     else:
         raise ValueError(f"`mixing` is {mixing!r}, but must be uniform, normal or a tensor [N]")
     return weights.to(images).view(count, *[1] * (images.dim() - 1))

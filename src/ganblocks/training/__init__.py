@@ -9,6 +9,7 @@ from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
 from ganblocks.training.checkpoint_directory import read_newest_checkpoint
 from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
 from ganblocks.training.compiled_loss import compile_loss
+from ganblocks.training.distributed import Replicas, current_replicas, joined_processes
 from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.early_stopping import EarlyStopping
 from ganblocks.training.ema import ExponentialMovingAverage
@@ -57,6 +58,7 @@ __all__ = [
     "ProgressiveSchedule",
     "ProgressiveStep",
     "ReduceOnPlateau",
+    "Replicas",
     "Report",
     "RunLock",
     "RunLog",
@@ -71,11 +73,13 @@ __all__ = [
     "VAEStep",
     "Validation",
     "compile_loss",
+    "current_replicas",
     "evaluate_autoencoder",
     "evaluate_classifier",
     "evaluate_vae",
     "gan_recipes",
     "information_recipes",
+    "joined_processes",
     "latent_sampler",
     "load_weights",
     "new_run_directory",

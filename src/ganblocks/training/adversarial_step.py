@@ -1,30 +1,26 @@
 """The science of one batch of a generative adversarial network."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
+from ganblocks._modes import frozen
 from ganblocks.functional.image_range import from_uint8
 from ganblocks.losses import adversarial
-from ganblocks.losses.penalties import drift_penalty, gradient_penalty
+from ganblocks.losses.penalties import drift_penalty
 from ganblocks.losses.regularization import consistency
 from ganblocks.training.ema import ExponentialMovingAverage
-from ganblocks.training.guard import FiniteGuard, finite_buffers, gradient_norm
+from ganblocks.training.guard import FiniteGuard, applied_norm, finite_buffers
+from ganblocks.training.micro_batches import Part, mean_of, parts_of
 from ganblocks.training.precision import Precision, set_memory_format
 from ganblocks.training.randomness import StepContext, own_randomness
-from ganblocks.training.steps import Augmentation, LatentSampler, Penalty, ScoreRegularizer
+from ganblocks.training.steps import Augmentation, LatentSampler, Penalty, ScoreRegularizer, two_sided_penalty
 from ganblocks.training.weights import load_weights, plain_weights
 
 __all__ = ["AdversarialStep"]
-
-
-def wgan_gp(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
-    """The default `Penalty`: Gulrajani et al. 2017, two-sided, uniform mixing."""
-    return gradient_penalty(critic, real, fake, generator=generator)
 
 
 class AdversarialStep:
@@ -67,6 +63,8 @@ class AdversarialStep:
         precision: Of the forward passes; ``None`` = float32 on the CPU.
         max_skipped_updates: Updates of each network that may be left out because the loss or a gradient is not finite,
             before the trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
+        micro_batch: Images that pass through the networks at once, at most; a larger batch does so in equal parts.
+            Statistics of a batch (`MinibatchStd`) are then those of a part. ``None`` = all at once.
 
     Raises:
         ValueError: If a number is out of range.
@@ -81,7 +79,7 @@ class AdversarialStep:
         discriminator_optimizer: torch.optim.Optimizer,
         sampler: LatentSampler,
         loss: adversarial.AdversarialLoss = adversarial.wasserstein,
-        penalty: Penalty | None = wgan_gp,
+        penalty: Penalty | None = two_sided_penalty,
         penalty_weight: float = 10.0,
         drift_weight: float = 0.0,
         n_critic: int = 1,
@@ -98,15 +96,19 @@ class AdversarialStep:
         ema: ExponentialMovingAverage | None = None,
         precision: Precision | None = None,
         max_skipped_updates: int = 0,
+        micro_batch: int | None = None,
     ) -> None:
         require(n_critic >= 1, "n_critic", n_critic, "at least 1")
-        require(penalty_weight >= 0, "penalty_weight", penalty_weight, "0 or more")
-        require(drift_weight >= 0, "drift_weight", drift_weight, "0 or more")
-        for name, weight in (("consistency_weight", consistency_weight), ("regularizer_weight", regularizer_weight)):
+        weights = {"penalty_weight": penalty_weight, "drift_weight": drift_weight}
+        weights |= {"consistency_weight": consistency_weight, "regularizer_weight": regularizer_weight}
+        for name, weight in weights.items():
             require(weight >= 0, name, weight, "0 or more")
         needs = augment is not None or not consistency_weight
         require(needs, "consistency_weight", consistency_weight, "0 without an augmentation to be consistent under")
         require(clip_weights is None or clip_weights > 0, "clip_weights", clip_weights, "above 0, or None")
+        require(micro_batch is None or micro_batch >= 1, "micro_batch", micro_batch, "at least 1, or None")
+        alone = micro_batch is None or not (reuse_fakes or regularizer)
+        require(alone, "micro_batch", micro_batch, "None with reuse_fakes or a regularizer: both need the whole batch")
         self.generator = generator
         self.discriminator = discriminator
         self.generator_optimizer = generator_optimizer
@@ -135,6 +137,7 @@ class AdversarialStep:
         device = self.precision.device.type
         self.generator_scaler = torch.amp.GradScaler(device, enabled=scaling)
         self.discriminator_scaler = torch.amp.GradScaler(device, enabled=scaling)
+        self.micro_batch = micro_batch
         self._memory_format: torch.memory_format | None = None
 
     def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
@@ -147,33 +150,58 @@ class AdversarialStep:
         self._prepare(context)
         real = self._real_images(images, context)
         labels = labels.to(real.device) if labels is not None and self.conditional else None
+        parts = parts_of(real, labels, context, self.micro_batch)
         updates_generator = self.reuse_real_batch or (self.calls + 1) % self.n_critic == 0
         rounds = self.n_critic if self.reuse_real_batch else 1
-        device = self.precision.device
         with finite_buffers(self.generator, self.discriminator):
             for round_ in range(rounds):
-                last = updates_generator and round_ == rounds - 1
-                suffix = f"-{round_}" if round_ else ""
-                with own_randomness(context, device, f"networks{suffix}"):
-                    with torch.set_grad_enabled(self.reuse_fakes and last), self.precision.autocast():
-                        latents = self._latents(len(real), context, f"latents{suffix}")
-                        fake = self._generate(latents, labels, context)
-                    log = self._train_discriminator(real, fake.detach(), labels, context, suffix)
+                kept = self.reuse_fakes and updates_generator and round_ == rounds - 1
+                log, fake = self._train_discriminator(parts, context, f"-{round_}" if round_ else "", with_graph=kept)
             if updates_generator:
-                with own_randomness(context, device, "generator"):
-                    if not self.reuse_fakes:
-                        with self.precision.autocast():
-                            latents = self._latents(len(real), context, "generator_latents")
-                            fake = self._generate(latents, labels, context)
-                    log |= self._train_generator(real, fake, labels, context)
+                log |= self._train_generator(parts, fake if self.reuse_fakes else None, context)
         if updates_generator and self.ema is not None:
-            self.ema.update(self.generator, images=len(real) * (1 if self.reuse_real_batch else self.n_critic))
+            seen = len(real) * context.replicas.count * (1 if self.reuse_real_batch else self.n_critic)
+            self.ema.update(self.generator, images=seen)
         self.calls += 1
         return log
 
     def _train_discriminator(
+        self, parts: Sequence[Part], context: StepContext, suffix: str, *, with_graph: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """One update; what to log of it, and the fakes of the last part, with their graph on request."""
+        logs, seen, fakes = [], [], list[Tensor]()
+
+        def loss_of(number: int) -> Tensor:
+            real, labels, context = parts[number]
+            with own_randomness(context, self.precision.device, f"networks{suffix}"):
+                with torch.set_grad_enabled(with_graph), self.precision.autocast():
+                    fake = self._generate(self._latents(len(real), context, f"latents{suffix}"), labels, context)
+                loss, log, real_logits = self._discriminator_loss(real, fake.detach(), labels, context, suffix)
+            logs.append(log)
+            seen.append(real_logits)
+            fakes[:] = [fake]
+            return loss
+
+        optimizer, scaler = self.discriminator_optimizer, self.discriminator_scaler
+        loss = self.guard.update(
+            "discriminator", map(loss_of, range(len(parts))), optimizer, scaler,
+            call=self.calls + 1, parts=len(parts), replicas=context.replicas,
+        )  # fmt: skip
+        if self.augment is not None:
+            self.augment.observe(context.replicas.gather(torch.cat(seen)))
+        if self.clip_weights is not None:
+            with torch.no_grad():
+                for parameter in self.discriminator.parameters():
+                    parameter.clamp_(-self.clip_weights, self.clip_weights)
+        log = {"discriminator_loss": loss, **mean_of(logs)}
+        if self.log_gradient_norms:
+            log["discriminator_gradient_norm"] = applied_norm(optimizer, scaler)
+        return log, fakes[0]
+
+    def _discriminator_loss(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext, suffix: str
-    ) -> dict[str, Tensor]:
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The loss of some images, what to log of it, and the scores of the reals as they were shown."""
         shown = self._augmented(real, fake, context, suffix)
         if not self.consistency_weight:
             real, fake = shown
@@ -183,8 +211,8 @@ class AdversarialStep:
             log = {"real_score": real_logits.detach().float().mean(), "fake_score": fake_logits.detach().float().mean()}
             if self.log_probabilities:
                 log |= {"real_probability": _probability(real_logits), "fake_probability": _probability(fake_logits)}
-            extra = extra | self._regularization(real_logits, fake_logits, shown, labels, context)
-            for key, value in extra.items():
+            further, seen = self._regularization(real_logits, fake_logits, shown, labels, context)
+            for key, value in (extra | further).items():
                 loss = loss + value
                 log[f"discriminator_{key}"] = value.detach()
             if self.drift_weight:
@@ -194,39 +222,52 @@ class AdversarialStep:
                 penalty = self.penalty(lambda images: self._score(images, labels, context), real, fake, mixing)
                 loss = loss + self.penalty_weight * penalty
                 log["penalty"] = penalty.detach()
-        scaler = self.discriminator_scaler
-        self.guard.update("discriminator", loss, self.discriminator_optimizer, scaler, call=self.calls + 1)
-        if self.clip_weights is not None:
-            with torch.no_grad():
-                for parameter in self.discriminator.parameters():
-                    parameter.clamp_(-self.clip_weights, self.clip_weights)
-        if self.log_gradient_norms:
-            log["discriminator_gradient_norm"] = _logged_norm(self.discriminator_optimizer, scaler)
-        return {"discriminator_loss": loss.detach(), **log}
+        return loss, log, seen.detach()
 
-    def _train_generator(
+    def _train_generator(self, parts: Sequence[Part], fakes: Tensor | None, context: StepContext) -> dict[str, Tensor]:
+        """One update, on fakes with a graph if there are some (of the only part), else on new ones."""
+        logs = []
+
+        def loss_of(number: int) -> Tensor:
+            real, labels, context = parts[number]
+            with own_randomness(context, self.precision.device, "generator"):
+                fake = fakes
+                if fake is None:
+                    with self.precision.autocast():
+                        fake = self._generate(self._latents(len(real), context, "generator_latents"), labels, context)
+                loss, log = self._generator_loss(real, fake, labels, context)
+            logs.append(log)
+            return loss
+
+        optimizer, scaler = self.generator_optimizer, self.generator_scaler
+        with frozen(self.discriminator):
+            loss = self.guard.update(
+                "generator", map(loss_of, range(len(parts))), optimizer, scaler,
+                call=self.calls + 1, parts=len(parts), replicas=context.replicas,
+            )  # fmt: skip
+        log = {"generator_loss": loss, **mean_of(logs)}
+        if self.log_gradient_norms:
+            log["generator_gradient_norm"] = applied_norm(optimizer, scaler)
+        return log
+
+    def _generator_loss(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
-    ) -> dict[str, Tensor]:
-        with _frozen(self.discriminator):
-            with self.precision.autocast():
-                if not self.consistency_weight:
-                    real, fake = self._augmented(real, fake, context, "-generator")
-                fake_logits, extra = self._score_fake(fake, labels, context)
-                real_logits = None
-                if self.loss.generator_needs_real:
-                    with torch.no_grad():
-                        real_logits = self._score(real, labels, context)
-                loss = self.loss.generator_loss(real_logits, fake_logits)
-                for value in extra.values():
-                    loss = loss + value
-            scaler = self.generator_scaler
-            self.guard.update("generator", loss, self.generator_optimizer, scaler, call=self.calls + 1)
-        log = {"generator_loss": loss.detach(), **{f"generator_{key}": value.detach() for key, value in extra.items()}}
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with self.precision.autocast():
+            if not self.consistency_weight:
+                real, fake = self._augmented(real, fake, context, "-generator")
+            fake_logits, extra = self._score_fake(fake, labels, context)
+            real_logits = None
+            if self.loss.generator_needs_real:
+                with torch.no_grad():
+                    real_logits = self._score(real, labels, context)
+            loss = self.loss.generator_loss(real_logits, fake_logits)
+            for value in extra.values():
+                loss = loss + value
+        log = {f"generator_{key}": value.detach() for key, value in extra.items()}
         if self.log_probabilities:
             log["fake_probability_after"] = _probability(fake_logits)
-        if self.log_gradient_norms:
-            log["generator_gradient_norm"] = _logged_norm(self.generator_optimizer, scaler)
-        return log
+        return loss, log
 
     def _augmented(self, real: Tensor, fake: Tensor, context: StepContext, suffix: str) -> tuple[Tensor, Tensor]:
         """Both augmented, each in its own way."""
@@ -242,8 +283,8 @@ class AdversarialStep:
         augmented: tuple[Tensor, Tensor],
         labels: Tensor | None,
         context: StepContext,
-    ) -> dict[str, Tensor]:
-        """Further terms of the discriminator's loss by name; what they remember is brought up to date."""
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Further terms of the discriminator's loss by name, and the scores of the reals as they were shown."""
         terms: dict[str, Tensor] = {}
         seen = real_logits
         if self.consistency_weight:
@@ -251,11 +292,10 @@ class AdversarialStep:
             change = consistency(real_logits, seen) + consistency(fake_logits, others)
             terms["consistency"] = self.consistency_weight * change
         if self.regularizer is not None:
-            self.regularizer.update(real_logits, fake_logits)
+            gather = context.replicas.gather
+            self.regularizer.update(gather(real_logits), gather(fake_logits))
             terms["regularizer"] = self.regularizer_weight * self.regularizer.penalty(real_logits, fake_logits)
-        if self.augment is not None:
-            self.augment.observe(seen.detach())
-        return terms
+        return terms, seen
 
     # What a network is called with. `ProgressiveStep` overrides these four and `_prepare`.
 
@@ -353,23 +393,5 @@ class AdversarialStep:
         self._memory_format = None  # the optimizer's state came in the order of the file
 
 
-def _logged_norm(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Tensor:
-    norm = gradient_norm(optimizer)
-    return norm.nan_to_num(0.0, 0.0) if scaler.is_enabled() else norm  # looking for its scale is no fault
-
-
 def _probability(logits: Tensor) -> Tensor:
     return logits.detach().float().sigmoid().mean()
-
-
-@contextlib.contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Spend no work on gradients of these weights, then put everything back."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

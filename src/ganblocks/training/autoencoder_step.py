@@ -11,10 +11,9 @@ from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import intensities
 from ganblocks.losses.reconstruction import squared_error
-from ganblocks.training.guard import finite_buffers
 from ganblocks.training.network_step import NetworkStep
 from ganblocks.training.precision import Precision, plain_precision
-from ganblocks.training.randomness import StepContext, own_randomness
+from ganblocks.training.randomness import StepContext
 
 __all__ = ["AutoencoderStep", "Corruption", "ReconstructionLoss", "evaluate_autoencoder", "reconstruct"]
 
@@ -53,6 +52,7 @@ class AutoencoderStep(NetworkStep):
         precision: Of the forward pass; ``None`` = float32 on the CPU. The loss is computed in at least float32.
         max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
             trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
+        micro_batch: Images that pass through the network at once, at most; ``None`` = all of a batch.
 
     Raises:
         TypeError: If ``logits`` is set, but the model has no such method.
@@ -70,6 +70,7 @@ class AutoencoderStep(NetworkStep):
         prepare: Callable[[Tensor], Tensor] | None = intensities,
         precision: Precision | None = None,
         max_skipped_updates: int = 0,
+        micro_batch: int | None = None,
     ) -> None:
         _forward(model, logits)
         super().__init__(
@@ -78,6 +79,7 @@ class AutoencoderStep(NetworkStep):
             precision=precision,
             max_skipped_updates=max_skipped_updates,
             called="autoencoder",
+            micro_batch=micro_batch,
         )
         self.model = model
         self.loss = loss
@@ -94,19 +96,20 @@ class AutoencoderStep(NetworkStep):
         Raises:
             ValueError: If what the model or the corruption returns does not have the shape of what it was given.
         """
-        clean = _as_input(images, self.prepare, self.precision)
-        self._follow(clean, context)
-        given = clean
+        return super().__call__(images, None, context)
+
+    def _inputs(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return _as_input(images, self.prepare, self.precision), labels
+
+    def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        given = images
         if self.corruption is not None:
-            given = self.corruption(clean, generator=context.generator("corruption"))
-            require_same_shape(given, clean, "corruption(images)", "images")
-        with finite_buffers(self.model):
-            with own_randomness(context, self.precision.device), self.precision.autocast():
-                output = _forward(self.model, self.logits)(given)
-            require_same_shape(output, clean, "model(images)", "images")
-            loss = self.loss(_at_least_float32(output), clean)
-            self._update(loss)
-        return {"loss": loss.detach()}
+            given = self.corruption(images, generator=context.generator("corruption"))
+            require_same_shape(given, images, "corruption(images)", "images")
+        with self.precision.autocast():
+            output = _forward(self.model, self.logits)(given)
+        require_same_shape(output, images, "model(images)", "images")
+        return self.loss(_at_least_float32(output), images), {}
 
 
 @torch.no_grad()

@@ -9,12 +9,13 @@ Saving again at the same number of images renames the old one to ``.old-<pid>-<n
 renames leaves it there, whole; opening the store renames it back.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from ganblocks.training.checkpoint_format import (
     write_files,
 )
 
-__all__ = ["Checkpoint", "CheckpointStore"]
+__all__ = ["Checkpoint", "CheckpointStore", "complete"]
 
 _LEFTOVER = re.compile(r"\.(tmp|old)-([0-9]+)-(probe|(?:old-)?[0-9]{12,})")
 
@@ -304,3 +305,19 @@ def _free_space(directory: Path) -> str:
         return f", {shutil.disk_usage(directory).free:,} are free"
     except OSError:
         return ""
+
+
+@contextlib.contextmanager
+def complete(checkpoint: Checkpoint, what: str) -> Iterator[None]:
+    """A key that is looked for in vain inside becomes a CheckpointError that names it.
+
+    Args:
+        checkpoint: Whose state is read.
+        what: The part that is read, for the message.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(
+            f"{checkpoint.path} lacks {error} in {what}: it is not of this kind of run, or of another ganblocks"
+        ) from error

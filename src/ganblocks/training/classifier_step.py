@@ -10,10 +10,9 @@ from ganblocks._checks import require, require_rank
 from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
 from ganblocks.functional.image_range import from_uint8
-from ganblocks.training.guard import finite_buffers
 from ganblocks.training.network_step import NetworkStep
 from ganblocks.training.precision import Precision, plain_precision
-from ganblocks.training.randomness import StepContext, own_randomness
+from ganblocks.training.randomness import StepContext
 
 __all__ = ["ClassifierStep", "evaluate_classifier", "predict_logits"]
 
@@ -33,6 +32,7 @@ class ClassifierStep(NetworkStep):
         precision: Of the forward pass; ``None`` = float32 on the CPU.
         max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
             trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
+        micro_batch: Images that pass through the network at once, at most; ``None`` = all of a batch.
 
     Raises:
         ValueError: If a number is out of range.
@@ -46,10 +46,15 @@ class ClassifierStep(NetworkStep):
         label_smoothing: float = 0.0,
         precision: Precision | None = None,
         max_skipped_updates: int = 0,
+        micro_batch: int | None = None,
     ) -> None:
         require(0 <= label_smoothing <= 1, "label_smoothing", label_smoothing, "between 0 and 1")
         super().__init__(
-            "classifier", optimizer=optimizer, precision=precision, max_skipped_updates=max_skipped_updates
+            "classifier",
+            optimizer=optimizer,
+            precision=precision,
+            max_skipped_updates=max_skipped_updates,
+            micro_batch=micro_batch,
         )
         self.classifier = classifier
         self.label_smoothing = label_smoothing
@@ -67,18 +72,20 @@ class ClassifierStep(NetworkStep):
         """
         if labels is None:
             raise ValueError("`labels` is None, but a classifier is trained on images with labels")
-        device = self.precision.device
-        images = _as_input(images, self.precision)
-        self._follow(images, context)
-        with finite_buffers(self.classifier):
-            with own_randomness(context, device), self.precision.autocast():
-                logits: Tensor = self.classifier(images)
-            _require_classes(labels, logits)
-            labels = labels.to(device, torch.int64, non_blocking=True)
-            exact = logits.float() if logits.dtype.itemsize < 4 else logits
-            loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
-            self._update(loss)
-        return {"loss": loss.detach(), "accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+        return super().__call__(images, labels, context)
+
+    def _inputs(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return _as_input(images, self.precision), labels
+
+    def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        assert labels is not None
+        with self.precision.autocast():
+            logits: Tensor = self.classifier(images)
+        _require_classes(labels, logits)  # before they are moved, where to look at them costs nothing
+        labels = labels.to(self.precision.device, torch.int64, non_blocking=True)
+        exact = logits.float() if logits.dtype.itemsize < 4 else logits
+        loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
+        return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
 
 
 @torch.no_grad()

@@ -4,16 +4,20 @@ import contextlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ganblocks._version import __version__
+from ganblocks.errors import RunMismatchError
 
 __all__ = [
+    "accepted_differences",
     "describe_environment",
     "deterministic_algorithms",
+    "device_of",
     "environment_differences",
     "flushed_denormals",
     "settled_arithmetic",
@@ -68,6 +72,36 @@ def environment_differences(saved: Mapping[str, Any] | None, now: Mapping[str, A
     return [
         f"{key}: {saved.get(key)!r} there, {now.get(key)!r} now" for key in compared if saved.get(key) != now.get(key)
     ]
+
+
+def accepted_differences(state: Mapping[str, Any], now: Mapping[str, Any], path: Path, *, exact: bool) -> list[str]:
+    """How a run that goes on from a checkpoint may differ in the last bits from one without interruption.
+
+    Args:
+        state: Of the checkpoint.
+        now: `describe_environment`, with ``device`` and ``batch_size``.
+        path: Of the checkpoint, for messages.
+        exact: Whether a difference is an error.
+
+    Raises:
+        RunMismatchError: There is a difference, and ``exact`` is set; the message lists all.
+    """
+    differences = environment_differences(state.get("environment"), now)
+    if "random" not in state:
+        differences.append("the checkpoint holds no random state")
+    if differences and exact:
+        raise RunMismatchError(
+            f"going on from {path} would not give the same bits:\n"
+            + "".join(f"  {difference}\n" for difference in differences)
+            + 'Set these back, or accept it with resume="lenient" (--resume lenient)'
+        )
+    return differences
+
+
+def device_of(step: object) -> str | None:
+    """Kind of the device that a training step says it computes on, such as ``"cuda"``; ``None`` if it says nothing."""
+    precision = getattr(step, "precision", None)
+    return None if precision is None else str(precision.device.type)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ganblocks._checks import require
 from ganblocks.errors import NonFiniteError
+from ganblocks.training.distributed import ALONE, Replicas
 
-__all__ = ["FiniteGuard", "finite_buffers", "gradient_norm", "not_finite"]
+__all__ = ["FiniteGuard", "applied_norm", "finite_buffers", "gradient_norm", "not_finite"]
 
 
 class FiniteGuard:
@@ -42,33 +43,52 @@ class FiniteGuard:
         self._last: dict[str, Tensor | int] = dict.fromkeys(names, 0)
 
     def update(
-        self, name: str, loss: Tensor, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, call: int
-    ) -> None:
+        self,
+        name: str,
+        loss: Tensor | Iterable[Tensor],
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        *,
+        call: int,
+        parts: int = 1,
+        replicas: Replicas = ALONE,
+    ) -> Tensor:
         """Gradients of ``loss``, then one optimizer step if all of it is finite.
 
         Args:
             name: One of ``names``.
-            loss: Scalar with a graph.
+            loss: Scalar with a graph; or those of equal parts of a batch, each asked for when the graph of the one
+                before is gone.
             optimizer: Its gradients are replaced.
             scaler: Enabled for float16, disabled otherwise.
             call: Number of this training step, from 1; `skipped_updates` names it.
+            parts: How many losses there are.
+            replicas: Processes that share the batch; all of them take part.
+
+        Returns:
+            The loss of the whole batch, 0-d without graph.
         """
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None  # what `zero_grad` does, without its hooks
-        torch.autograd.backward(scaler.scale(loss))
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for parameter in parameters:
+            parameter.grad = None  # what `zero_grad` does, without its hooks
+        losses = []
+        for part in [loss] if isinstance(loss, Tensor) else loss:
+            share = part if parts == 1 else part / parts
+            torch.autograd.backward(scaler.scale(share))
+            losses.append(share.detach())
+        loss = replicas.average_gradients(parameters, losses[0] if parts == 1 else torch.stack(losses).sum())
         if scaler.is_enabled():
             scaler.unscale_(optimizer)  # gradients are what they say, for whoever looks at them afterwards
             scaler.step(optimizer)
             scaler.update()
-            return
+            return loss
         if loss.device.type == "cpu":  # the host need not wait to know
             if _finite_on_host(loss, optimizer):
                 optimizer.step()
             else:
                 self._skipped[name], self._last[name] = self._skipped[name] + 1, call
-            return
-        bad = not_finite(loss.detach(), optimizer)
+            return loss
+        bad = not_finite(loss, optimizer)
         self._skipped[name] = self._skipped[name] + bad
         self._last[name] = torch.where(bad, torch.full_like(bad, call, dtype=torch.int64), self._last[name])
         if _decides_itself(optimizer):
@@ -80,6 +100,7 @@ class FiniteGuard:
                 del gated.grad_scale, gated.found_inf
         elif not bad:
             optimizer.step()
+        return loss
 
     def skipped_updates(self) -> int:
         """How many updates were left out so far. This is where the host waits for the device.
@@ -153,6 +174,12 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
     """
     norms = _gradient_norms(optimizer)
     return torch.stack([norm.to(norms[0].device, torch.float32) for norm in norms]).norm() if norms else torch.zeros(())
+
+
+def applied_norm(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Tensor:
+    """`gradient_norm` for the log: 0 where an enabled scaler left the update out, which is no fault."""
+    norm = gradient_norm(optimizer)
+    return norm.nan_to_num(0.0, 0.0) if scaler.is_enabled() else norm
 
 
 def _finite_on_host(loss: Tensor, optimizer: torch.optim.Optimizer) -> bool:

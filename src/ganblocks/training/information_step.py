@@ -1,6 +1,7 @@
 """The science of one batch for networks whose latents hold a code that can be read off the image (Chen et al. 2016)."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ganblocks._checks import require
+from ganblocks.functional.draws import draw
 from ganblocks.functional.latent import normal_latents
 from ganblocks.losses.information import categorical_information, gaussian_information
 from ganblocks.training.adversarial_step import AdversarialStep
@@ -134,11 +136,11 @@ def code_sampler(noise_dim: int, categories: int, continuous: int = 0) -> Latent
     require(categories >= 2, "categories", categories, "at least 2")
     require(continuous >= 0, "continuous", continuous, "0 or more")
 
-    def draw(count: int, generator: torch.Generator) -> Tensor:
+    def sample(count: int, generator: torch.Generator) -> Tensor:
         device = generator.device
         noise = normal_latents(count, noise_dim, generator=generator, device=device)
-        chosen = torch.randint(categories, (count,), generator=generator, device=device)
-        uniform = torch.rand((count, continuous), generator=generator, device=device, dtype=torch.float64)
+        chosen = draw(partial(torch.randint, categories), (count,), generator, device=device)
+        uniform = draw(torch.rand, (count, continuous), generator, device=device, dtype=torch.float64)
         return torch.cat([noise, F.one_hot(chosen, categories).to(noise), (2 * uniform - 1).to(noise)], dim=1)
 
-    return draw
+    return sample

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import torch
 
+from ganblocks.functional.draws import PartGenerator
+from ganblocks.training.distributed import ALONE, Replicas
 from ganblocks.training.schedule import Phase
 
 __all__ = ["StepContext", "derived_seed", "own_randomness"]
@@ -29,29 +31,48 @@ class StepContext:
         seed: Seed of the run.
         images_seen: Real images seen before this batch.
         phase: What the schedule says for this batch.
+        replicas: The processes that share the batch; a step averages its gradients over them.
+        part: Which part of the batch this step has, 0 to ``parts - 1``.
+        parts: In how many equal parts the batch is dealt with, in all processes together.
     """
 
     seed: int
     images_seen: int
     phase: Phase
+    replicas: Replicas = ALONE
+    part: int = 0
+    parts: int = 1
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A fresh CPU generator for one purpose in this step, e.g. ``"latents"``."""
-        return torch.Generator().manual_seed(derived_seed(self.seed, self.images_seen, purpose))
+        """A fresh CPU generator for one purpose in this step, e.g. ``"latents"``.
+
+        Where the batch has parts it is a `ganblocks.functional.PartGenerator`: what our functions draw with it are the
+        numbers that this part of the whole batch gets, what others draw is unrelated between the parts.
+        """
+        seed = derived_seed(self.seed, self.images_seen, purpose)
+        if self.parts == 1:
+            return torch.Generator().manual_seed(seed)
+        return PartGenerator(seed, self.part, self.parts)
+
+    def divided(self, part: int, parts: int) -> "StepContext":
+        """The context of one of ``parts`` equal parts of what this one stands for."""
+        return dataclasses.replace(self, part=self.part * parts + part, parts=self.parts * parts)
 
 
 @contextlib.contextmanager
 def own_randomness(context: StepContext, device: torch.device, purpose: str = "network") -> Iterator[None]:
     """What networks draw while they run (dropout) becomes a pure function of the seed, the images seen and a purpose.
 
-    torch's global generators start from there, and go on afterwards as if nothing had been drawn.
+    torch's global generators start from there, and go on afterwards as if nothing had been drawn. Where a batch has
+    parts, each draws its own numbers: how many a network takes nobody knows, so these are not those of the whole batch.
 
     Args:
         context: Of the step.
         device: Where the networks run; its generator is set besides that of the CPU.
         purpose: Tells the passes of one step apart.
     """
-    seed = derived_seed(context.seed, context.images_seen, purpose)
+    of_part = (f"part {context.part}",) if context.part else ()
+    seed = derived_seed(context.seed, context.images_seen, purpose, *of_part)
     on_gpu = device.type == "cuda"
     index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
     with torch.random.fork_rng(devices=[index] if on_gpu else []):

@@ -12,6 +12,7 @@ import filelock
 
 from ganblocks._files import written_atomically
 from ganblocks.errors import CheckpointError, RunMismatchError
+from ganblocks.training.distributed import current_replicas
 
 __all__ = ["RunLock", "claim_run_directory", "new_run_directory", "require_own_run_directory"]
 
@@ -70,7 +71,15 @@ class RunLock:
 
 
 def new_run_directory(path: str | os.PathLike[str]) -> Path:
-    """The path itself if nothing is there yet, else the first free one of ``path-2``, ``path-3`` and so on."""
+    """The path itself if nothing is there yet, else the first free one of ``path-2``, ``path-3`` and so on.
+
+    Several processes of one run (`joined_processes`) all get what the first one finds.
+    """
+    replicas = current_replicas()
+    return Path(replicas.share(str(_free_path(path)) if replicas.rank == 0 else None))
+
+
+def _free_path(path: str | os.PathLike[str]) -> Path:
     wanted = Path(path)
     candidate, number = wanted, 1
     while candidate.exists() and (not candidate.is_dir() or any(candidate.iterdir())):

@@ -12,9 +12,19 @@ from torch import Tensor
 
 from ganblocks._checks import require
 from ganblocks.functional.latent import normal_latents, truncated_normal_latents
+from ganblocks.losses.penalties import gradient_penalty
 from ganblocks.training.randomness import StepContext
 
-__all__ = ["Augmentation", "GuardedStep", "LatentSampler", "Penalty", "ScoreRegularizer", "Step", "latent_sampler"]
+__all__ = [
+    "Augmentation",
+    "GuardedStep",
+    "LatentSampler",
+    "Penalty",
+    "ScoreRegularizer",
+    "Step",
+    "latent_sampler",
+    "two_sided_penalty",
+]
 
 LatentSampler = Callable[[int, torch.Generator], Tensor]
 """Draws ``count`` latents ``[count, Z]`` from a generator, on the generator's device."""
@@ -86,6 +96,13 @@ class ScoreRegularizer(Protocol):
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
         """Restore what `state_dict` gave."""
         ...
+
+
+def two_sided_penalty(
+    critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The `Penalty` of Gulrajani et al. 2017: two-sided, uniform mixing."""
+    return gradient_penalty(critic, real, fake, generator=generator)
 
 
 def latent_sampler(

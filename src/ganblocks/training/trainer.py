@@ -1,13 +1,12 @@
 """The training loop: next batch, step, log, callbacks, checkpoint. What a step does is the step's own business."""
 
 import contextlib
-import copy
 import dataclasses
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.data.batches import as_batches
-from ganblocks.errors import CheckpointError, GanblocksError, NonFiniteError, RunMismatchError
+from ganblocks.data.batches import as_batches, part_of_batch
+from ganblocks.errors import CheckpointError, NonFiniteError, RunMismatchError
 from ganblocks.training.callbacks import Callback
-from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
-from ganblocks.training.environment import describe_environment, environment_differences, settled_arithmetic
+from ganblocks.training.checkpoint import Checkpoint, CheckpointStore, complete
+from ganblocks.training.distributed import current_replicas
+from ganblocks.training.environment import accepted_differences, describe_environment, device_of, settled_arithmetic
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
 from ganblocks.training.random_state import random_state, restore_random_state
@@ -28,6 +28,7 @@ from ganblocks.training.run_directory import RunLock, claim_run_directory, requi
 from ganblocks.training.schedule import Phase, ProgressiveSchedule, Schedule
 from ganblocks.training.state import tensor_bytes
 from ganblocks.training.steps import GuardedStep, Step
+from ganblocks.training.trial import try_step
 
 __all__ = ["FitResult", "Trainer"]
 
@@ -53,8 +54,11 @@ class Trainer:
     """Trains with any `Step` on any data, and survives being stopped.
 
     Calling `fit` again, in a new process, with the same run directory goes on where the last checkpoint was, bit for
-    bit: nothing random has a state of its own, all draws are functions of the seed and the images seen. One process at
-    a time may train in a directory.
+    bit: nothing random has a state of its own, all draws are functions of the seed and the images seen. One run at a
+    time may train in a directory.
+
+    Several processes (`joined_processes`) share each batch and make the updates of one. The first one has the run
+    directory and the callbacks; what these decide, to stop or to lower the learning rate, all follow.
 
     Args:
         step: What one batch does.
@@ -74,15 +78,16 @@ class Trainer:
         keep_best: Checkpoints kept besides, those of the lowest ``best_key``.
         best_key: A measured value (`Measurements`) of which lower is better. In the last stage each of its
             measurements is saved with a checkpoint; earlier stages, of other resolutions, are not comparable.
-        resume: What to do if the checkpoint was computed with another torch, number of threads, kind of processor,
-            device or batch size, so that the last bit may differ: ``"exact"`` refuses, ``"lenient"`` warns, writes an
-            event, and goes on.
+        resume: What to do if the checkpoint was computed with another torch, number of threads or processes, kind of
+            processor, device or batch size, so that the last bit may differ: ``"exact"`` refuses, ``"lenient"`` warns,
+            writes an event, and goes on.
         deterministic: Whether operations that have no deterministic form raise instead of running.
         max_failed_saves: Saves on end that may fail (a full disk) before the run ends; the last save must succeed.
-        metadata: Gives what is to be written beside each checkpoint, as JSON; what one needs to use the networks later.
+        metadata: Gives what is written beside each checkpoint, as JSON: what one needs to use the networks later.
 
     Raises:
-        ValueError: If a number is below 1 or a choice is unknown.
+        ValueError: If a number is below 1, a choice is unknown, or the processes cannot share a batch evenly.
+        DistributedError: If ``torchrun`` started several processes that were not joined.
         RunMismatchError: If the run directory was made with other settings.
         CheckpointError: If the run directory cannot be used.
     """
@@ -115,13 +120,17 @@ class Trainer:
         require(max_failed_saves >= 1, "max_failed_saves", max_failed_saves, "at least 1")
         require(resume in ("exact", "lenient"), "resume", resume, "'exact' or 'lenient'")
         require((keep_best > 0) == (best_key is not None), "best_key", best_key, "given if and only if keep_best is")
+        self.replicas = current_replicas()
+        for size in getattr(schedule, "batch_sizes", (schedule.phase(0).batch_size,)):
+            even = size % self.replicas.count == 0
+            require(even, "batch_size", size, f"divisible by the number of processes, {self.replicas.count}")
         self.step = step
         self.batches = as_batches(data, seed=seed, workers=workers)
         self.schedule = schedule
         self.seed = seed
         self.total_images = schedule.total_images if total_images is None else total_images
         self.machine = {"workers": workers, **dict(machine or {})}
-        self.callbacks = list(callbacks)
+        self.callbacks = [] if self.replicas.rank else list(callbacks)
         self.log_images = log_images
         self.save_images = save_images
         self.best_key = best_key
@@ -134,14 +143,13 @@ class Trainer:
         self.phase: Phase = schedule.phase(0)
         self.values: Mapping[str, Tensor] = {}  # what the last step returned
         self.learning_rate_scale = 1.0  # of the schedule's rate; `ReduceOnPlateau` lowers it
-        self.run_dir = None if run_dir is None else Path(run_dir)
+        self.run_dir = None if run_dir is None or self.replicas.rank else Path(run_dir)
         self.log: RunLog | None = None
         self.checkpoints: CheckpointStore | None = None
         self._stop = GracefulStop()
         self._last_start = 0  # images seen before the last step: its phase, which a batch may overshoot
         self._saved_at = -1
-        self._failed_saves = 0
-        self._skipped = 0
+        self._failed_saves = self._skipped = 0
         self._score: float | None = None
         self._finished = False
         if self.run_dir is not None:
@@ -172,27 +180,31 @@ class Trainer:
             if hasattr(self.batches, "close"):  # worker processes
                 endings.callback(self.batches.close)
             self._begin()
+            self._follow_the_first()
             for callback in reversed(self.callbacks):  # what is left last is done first: they end in their own order
                 endings.callback(lambda ending=callback: ending.on_end(self, self._finished))  # type: ignore[misc]
             for callback in self.callbacks:
                 callback.on_start(self)
-            while self.images_seen < self.total_images and not self.stop_requested:
+            while self.images_seen < self.total_images and not self._all_stop():
                 self.phase = self.schedule.phase(self.images_seen).scaled(self.learning_rate_scale)
-                images, labels = self.batches.batch(self.images_seen, self.phase.batch_size, self.phase.resolution)
-                self.values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase))
-                previous, self.images_seen = self.images_seen, self.images_seen + len(images)
+                images, labels = self._batch(self.images_seen, self.phase)
+                shared = self.replicas, self.replicas.rank, self.replicas.count
+                self.values = self.step(images, labels, StepContext(self.seed, self.images_seen, self.phase, *shared))
+                previous, self.images_seen = self.images_seen, self.images_seen + len(images) * self.replicas.count
                 self._last_start = previous
                 self.steps += 1
                 self._score = None
                 if self._due(previous, self.log_images):
-                    self.record(self.values)
+                    self.record(self.replicas.mean(self.values))
                 for callback in self.callbacks:
                     callback.on_step(self, previous)
-                if self._due(previous, self.save_images) or self.stage_ended or self._score is not None:
-                    self.save()
-            self.save(final=True)
+                regular = self._due(previous, self.save_images) or self.stage_ended
+                if regular or self._score is not None:
+                    self.save(of_all=regular)
+            self.save(of_all=True, final=True)
             self._finished = self.images_seen >= self.total_images
-        return FitResult(self.images_seen, self._finished, self._stop.exit_code, time.monotonic() - started)
+        exit_code, _ = self.replicas.agree(self._stop.exit_code)  # the first one has written all when others end
+        return FitResult(self.images_seen, self._finished, exit_code, time.monotonic() - started)
 
     @property
     def stage_ended(self) -> bool:
@@ -250,21 +262,24 @@ class Trainer:
             **details: Anything JSON.
         """
         if self.log is not None:
-            now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-            self.log.append({"event": name, "time": now, "images_seen": self.images_seen, **details})
+            now = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "images_seen": self.images_seen}
+            self.log.append({"event": name, **now, **details})
 
-    def save(self, *, final: bool = False) -> Path | None:
+    def save(self, *, of_all: bool = False, final: bool = False) -> Path | None:
         """Write a checkpoint of this moment, unless there is one or there is no run directory.
 
         A save that fails is an event and a warning, and the next one tries again, up to ``max_failed_saves`` on end.
 
         Args:
+            of_all: Whether all processes are here: then none saves what is no longer the same in each.
             final: Whether a failure is an error at once.
 
         Raises:
             NonFiniteError: If a weight, a moment or an update left out is not finite; nothing was written.
             CheckpointError: If saving failed, and did so too often or must not fail.
         """
+        if of_all and self.replicas.count > 1:
+            self.replicas.require_equal(self.step.state_dict(), "the state of the step")
         if self.checkpoints is None or self.images_seen == self._saved_at:
             return None
         self._look_at_skipped()
@@ -298,34 +313,34 @@ class Trainer:
         """
         schedule = self.schedule
         phase = schedule.largest_phase() if isinstance(schedule, ProgressiveSchedule) else schedule.phase(0)
-        images, labels = self.batches.batch(0, phase.batch_size, phase.resolution)
-        try:
-            trial = copy.deepcopy(self.step)
-            trial(images, labels, StepContext(self.seed, 0, phase))
-        except (MemoryError, RuntimeError) as error:  # torch reports a full memory as RuntimeError on the CPU
-            if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "allocate" not in str(error):
-                raise
-            raise GanblocksError(
-                f"memory does not suffice for the largest stage: batch {phase.batch_size} of "
-                f"{phase.resolution}x{phase.resolution} images ({error}). Use a smaller batch, fewer channels or a "
-                "lower resolution"
-            ) from error
+        try_step(self.step, *self._batch(0, phase), self.seed, phase)
+
+    def _batch(self, images_seen: int, phase: Phase) -> tuple[Tensor, Tensor | None]:
+        """This process's part of a batch."""
+        shared = {"part": self.replicas.rank, "parts": self.replicas.count}
+        return part_of_batch(self.batches, images_seen, phase.batch_size, phase.resolution, **shared)
+
+    def _all_stop(self) -> bool:
+        """Whether any process was asked to stop. The first one's scale of the learning rate becomes that of all."""
+        stops, self.learning_rate_scale = self.replicas.agree(int(self.stop_requested), self.learning_rate_scale)
+        return bool(stops)
 
     def _due(self, previous: int, every: int) -> bool:
         return self.images_seen // every > previous // every
 
     def _environment(self) -> dict[str, Any]:
-        return {**describe_environment(), "device": _device_of(self.step), "batch_size": self.phase.batch_size}
+        step = {"device": device_of(self.step), "batch_size": self.phase.batch_size}
+        return {**describe_environment(), "processes": self.replicas.count, **step}
 
     def _look_at_skipped(self) -> bool:
         """Whether updates were left out since the last look, as many as the step allows; an event tells of it."""
         if not isinstance(self.step, GuardedStep):
             return False
         skipped = self.step.skipped_updates()
-        grown, self._skipped = skipped > self._skipped, skipped
-        if grown:
+        before, self._skipped = self._skipped, skipped
+        if skipped > before:
             self.event("skipped_update", total=skipped)
-        return grown
+        return skipped > before
 
     def _begin(self) -> None:
         """Take over the newest checkpoint, or begin; write which of the two into the log."""
@@ -345,20 +360,12 @@ class Trainer:
     def _take_over(self, checkpoint: Checkpoint) -> list[str]:
         """Restore everything; returns how the bits may differ from those of a run without interruption."""
         state = checkpoint.state
-        with _complete(checkpoint, "its state"):
+        with complete(checkpoint, "its state"):
             images_seen, steps, last_start = (int(state[key]) for key in ("images_seen", "steps", "last_start"))
             of_step, of_callbacks = state["step"], state["callbacks"]
         self.images_seen, self.steps, self._last_start = images_seen, steps, last_start
         self.phase = self.schedule.phase(self._last_start)
-        differences = environment_differences(state.get("environment"), self._environment())
-        if "random" not in state:
-            differences.append("the checkpoint holds no random state")
-        if differences and self.resume == "exact":
-            raise RunMismatchError(
-                f"going on from {checkpoint.path} would not give the same bits:\n"
-                + "".join(f"  {difference}\n" for difference in differences)
-                + 'Set these back, or accept it with resume="lenient" (--resume lenient)'
-            )
+        differences = accepted_differences(state, self._environment(), checkpoint.path, exact=self.resume == "exact")
         if len(of_callbacks) != len(self.callbacks):
             raise RunMismatchError(
                 f"{checkpoint.path} was saved with {len(of_callbacks)} callbacks, but there are "
@@ -366,10 +373,10 @@ class Trainer:
             )
         for difference in differences:
             warnings.warn(f"the resumed run may differ in the last bits: {difference}", RuntimeWarning, stacklevel=2)
-        with _complete(checkpoint, "the state of the step"):
+        with complete(checkpoint, "the state of the step"):
             self.step.load_state_dict(of_step)
         for callback, saved in zip(self.callbacks, of_callbacks, strict=True):
-            with _complete(checkpoint, f"the state of the callback {type(callback).__name__}"):
+            with complete(checkpoint, f"the state of the callback {type(callback).__name__}"):
                 callback.load_state_dict(saved)
         if "random" in state:
             restore_random_state(state["random"])
@@ -378,22 +385,15 @@ class Trainer:
             self._skipped = self.step.skipped_updates()
         return differences
 
+    def _follow_the_first(self) -> None:
+        """Begin where the first process begins, and with what it has."""
+        if self.replicas.count > 1:
+            where = [self.images_seen, self.steps, self._last_start]
+            first = self.replicas.share({"where": where, "step": self.step.state_dict()})
+            if self.replicas.rank:
+                self.images_seen, self.steps, self._last_start = first["where"]
+                self.step.load_state_dict(first["step"])
+
     def _expected_bytes(self, *, fresh: bool) -> int:
         """Size of the next checkpoint: before the first step, optimizers have yet to make moments of each weight."""
         return tensor_bytes(self.step.state_dict()) * (3 if fresh else 1)
-
-
-@contextlib.contextmanager
-def _complete(checkpoint: Checkpoint, what: str) -> Iterator[None]:
-    """A key that is looked for in vain becomes a CheckpointError that names it."""
-    try:
-        yield
-    except KeyError as error:
-        raise CheckpointError(
-            f"{checkpoint.path} lacks {error} in {what}: it is not of this kind of run, or of another ganblocks"
-        ) from error
-
-
-def _device_of(step: Step) -> str | None:
-    precision = getattr(step, "precision", None)
-    return None if precision is None else str(precision.device.type)

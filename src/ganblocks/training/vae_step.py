@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ganblocks._checks import require
 from ganblocks._modes import evaluation_mode
 from ganblocks.errors import EmptyDatasetError
+from ganblocks.functional.draws import draw
 from ganblocks.functional.image_range import intensities
 from ganblocks.losses.divergence import free_bits, kl_divergence
 from ganblocks.training.network_step import NetworkStep
@@ -70,6 +71,7 @@ class VAEStep(NetworkStep):
         precision: Of the forward pass; ``None`` = float32 on the CPU. Likelihood and divergence are float32 at least.
         max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
             trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
+        micro_batch: Images that pass through the network at once, at most; ``None`` = all of a batch.
 
     Raises:
         ValueError: If a number is out of range.
@@ -87,11 +89,18 @@ class VAEStep(NetworkStep):
         conditional: bool = False,
         precision: Precision | None = None,
         max_skipped_updates: int = 0,
+        micro_batch: int | None = None,
     ) -> None:
         require(0 <= beta < math.inf, "beta", beta, "0 or more, and finite")
         require(annealing_images >= 0, "annealing_images", annealing_images, "0 or more")
         require(0 <= free_nats < math.inf, "free_nats", free_nats, "0 or more, and finite")
-        super().__init__("model", optimizer=optimizer, precision=precision, max_skipped_updates=max_skipped_updates)
+        super().__init__(
+            "model",
+            optimizer=optimizer,
+            precision=precision,
+            max_skipped_updates=max_skipped_updates,
+            micro_batch=micro_batch,
+        )
         self.model = model
         self.beta = beta
         self.annealing_images = annealing_images
@@ -115,9 +124,12 @@ class VAEStep(NetworkStep):
         Raises:
             ValueError: If the model is conditional and there are no labels.
         """
-        images = _as_input(images, self.precision)
-        labels = self._labels(labels)
-        self._follow(images, context)
+        return super().__call__(images, labels, context)
+
+    def _inputs(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return _as_input(images, self.precision), self._labels(labels)
+
+    def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
         if self.binarize:
             images = binarized(images, context.generator("binarization"))
         terms = _terms(self.model, images, labels, self.precision, context.generator("latents"))
@@ -126,8 +138,7 @@ class VAEStep(NetworkStep):
         reconstruction = terms.reconstruction.mean()
         weight = self.kl_weight(context.images_seen)
         loss = reconstruction + weight * charged if weight else reconstruction
-        self._update(loss)
-        return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
+        return loss, {"reconstruction": reconstruction.detach(), "kl": kl.detach()}
 
     def _labels(self, labels: Tensor | None) -> Tensor | None:
         if not self.conditional:
@@ -144,7 +155,7 @@ def binarized(images: Tensor, generator: torch.Generator) -> Tensor:
         images: Any shape, floating-point in [0, 1].
         generator: Where the numbers come from; one on the CPU gives the same images on every device.
     """
-    uniform = torch.rand(images.shape, generator=generator, device=generator.device)
+    uniform = draw(torch.rand, tuple(images.shape), generator, device=generator.device)
     return (uniform.to(images.device) < images).to(images.dtype)
 
 
