@@ -23,7 +23,7 @@ from ganblocks.errors import DistributedError
 from ganblocks.functional import gaussian_noise
 from ganblocks.layers import Conv2d
 from ganblocks.losses import LeCam, gradient_penalty, non_saturating, r1_penalty
-from ganblocks.models import progan
+from ganblocks.models import dcgan, progan
 from ganblocks.models.vae import VAE, VAEConfig
 from ganblocks.training import (
     AdaptiveAugmentation,
@@ -121,6 +121,34 @@ def growing(dtype: torch.dtype) -> Step:
     return step
 
 
+def crossing(dtype: torch.dtype, **options: Any) -> Step:
+    """ProGAN whose minibatch statistic is taken over groups of four."""
+    torch.manual_seed(0)
+    config = progan.ProGANConfig.karras2018(8, latent_dim=5, max_channels=4, group_size=4)
+    generator, discriminator = progan.Generator(config).to(dtype), progan.Discriminator(config).to(dtype)
+    step = recipes.karras2018(start_resolution=4).build_step(generator, discriminator, latent_dim=5, **options)
+    sampler = step.sampler
+    step.sampler = lambda count, rng: sampler(count, rng).to(dtype)
+    return step
+
+
+def normalizing(dtype: torch.dtype, **options: Any) -> Step:
+    """DCGAN: batch normalisation in both networks, and two passes of the discriminator in one update."""
+    torch.manual_seed(0)
+    config = dcgan.DCGANConfig(resolution=8, image_channels=3, latent_dim=5, base_channels=4)
+    generator, discriminator = dcgan.Generator(config).to(dtype), dcgan.Discriminator(config).to(dtype)
+    return AdversarialStep(
+        generator,
+        discriminator,
+        generator_optimizer=torch.optim.Adam(generator.parameters(), eps=1e-4),
+        discriminator_optimizer=torch.optim.Adam(discriminator.parameters(), eps=1e-4),
+        sampler=lambda count, rng: latent_sampler(5)(count, rng).to(dtype),
+        loss=non_saturating,
+        penalty=None,
+        **options,
+    )
+
+
 def autoencoder(dtype: torch.dtype) -> Step:
     """A denoiser, whose noise belongs to its images."""
     torch.manual_seed(0)
@@ -165,9 +193,13 @@ STEPS_BY_NAME: dict[str, Callable[[torch.dtype], Step]] = {
 }
 
 
+ACROSS_IMAGES: dict[str, Callable[..., Step]] = {"minibatch statistic": crossing, "batch normalisation": normalizing}
+"""Steps of networks that compare images with each other: each process sees its own part of them only."""
+
+
 def schedule_of(name: str) -> Any:
     """Five batches; a growing network is in the middle of its fade at the end."""
-    if name != "progan":
+    if name not in ("progan", "minibatch statistic"):
         return ConstantSchedule(BATCH * STEPS, BATCH, 1e-2)
     return ProgressiveSchedule.build([4, 8], phase_images=3 * BATCH, batch_sizes=BATCH, learning_rates=1e-2)
 
@@ -175,10 +207,12 @@ def schedule_of(name: str) -> Any:
 def trainer_of(name: str, dtype: torch.dtype, step: Step | None = None, **options: Any) -> Trainer:
     """A run of five batches, ended in the middle of a fade where there is one."""
     batches: Any = DatasetBatches(Pictures())
-    if name == "progan":
+    if name in ("progan", "minibatch statistic"):
         batches = Resized(batches)
     settings = {"log_images": 2 * BATCH, "total_images": STEPS * BATCH, **options}
-    return Trainer(step or STEPS_BY_NAME[name](dtype), Typed(batches, dtype), schedule_of(name), **settings)
+    return Trainer(
+        step or (STEPS_BY_NAME | ACROSS_IMAGES)[name](dtype), Typed(batches, dtype), schedule_of(name), **settings
+    )
 
 
 class Typed:
@@ -255,8 +289,8 @@ def fail(step: Any) -> None:
 
 def together(out: Path, rank: int) -> None:
     """What several processes do that must equal one, and what must be refused."""
-    for name in STEPS_BY_NAME:
-        for dtype in (torch.float64, torch.float32):
+    for name in STEPS_BY_NAME | ACROSS_IMAGES:
+        for dtype in (torch.float64, torch.float32)[: 1 if name in ACROSS_IMAGES else 2]:
             trainer = trainer_of(name, dtype)
             trainer.fit()
             if rank == 0:

@@ -16,6 +16,7 @@ from ganblocks.data import (
     ProgressiveBatches,
     as_batches,
 )
+from ganblocks.data.batches import Batches, part_of_batch
 from ganblocks.errors import DataError, EmptyDatasetError
 
 
@@ -173,3 +174,31 @@ def test_empty_or_unusable_data_is_named() -> None:
         as_batches(3)
     with pytest.raises(TypeError, match="`images`"):
         IterableBatches([["no", "tensor"]]).batch(0, 1, None)
+
+
+def stream_of(kind: str, images: MultiResolutionImages) -> Batches:
+    if kind == "progressive":
+        return ProgressiveBatches(images, seed=1)
+    if kind == "data set":
+        return DatasetBatches(Drawn(12), seed=1)
+    return IterableBatches(DataLoader(TensorDataset(torch.arange(36.0)[:, None], torch.arange(36)), batch_size=6))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+@pytest.mark.parametrize("kind", ["progressive", "data set", "iterable"])
+def test_parts_of_a_batch_are_the_batch(kind: str, parts: int, images: MultiResolutionImages) -> None:
+    whole = stream_of(kind, images)
+    shares = [stream_of(kind, images) for _ in range(parts)]
+    for position in range(0, 30, 6):
+        expected, labels = whole.batch(position, 6, 8)
+        found = [part_of_batch(share, position, 6, 8, part=part, parts=parts) for part, share in enumerate(shares)]
+        assert torch.equal(torch.cat([part for part, _ in found]), expected)
+        assert labels is not None
+        assert torch.equal(torch.cat([part for _, part in found if part is not None]), labels)
+
+
+def test_a_batch_that_has_no_such_parts_is_refused(images: MultiResolutionImages) -> None:
+    with pytest.raises(ValueError, match="`count` is 5, but must be divisible by the number of processes, 2"):
+        part_of_batch(stream_of("progressive", images), 0, 5, 8, part=0, parts=2)
+    with pytest.raises(DataError, match="a batch of 6 images cannot be divided among 4 processes"):
+        part_of_batch(stream_of("iterable", images), 0, 8, None, part=0, parts=4)

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ganblocks.errors import DistributedError
+from ganblocks.errors import DistributedError, RunMismatchError
 from ganblocks.training import ConstantSchedule, Replicas, Trainer, current_replicas, joined_processes
 from ganblocks.training.distributed import ALONE, _checksum
 from tolerances import named
 
+float64 = torch.float64
 TESTS = Path(__file__).resolve().parent.parent
 
 
@@ -78,6 +79,42 @@ def test_two_processes_make_the_updates_of_one(
     torch.testing.assert_close({key: shared[key] for key in weights}, weights, **tolerance)
 
 
+@pytest.mark.parametrize("name", replica_runs.ACROSS_IMAGES)
+def test_layers_that_compare_images_see_those_of_their_process(
+    name: str, together: tuple[Path, list[tuple[int, str, str]]]
+) -> None:
+    """So two processes do what one does that takes its batch in halves. Running statistics are the first one's."""
+    shared = load_file(together[0] / f"{name} 64.safetensors")
+    half = replica_runs.BATCH // 2
+    halves, whole = (
+        replica_runs.trainer_of(name, float64, replica_runs.ACROSS_IMAGES[name](float64, micro_batch=size))
+        for size in (half, None)
+    )
+    halves.fit()
+    whole.fit()
+    expected, at_once = (
+        {key: value for key, value in replica_runs.tensors_of(trainer).items() if is_weight(key)}
+        for trainer in (halves, whole)
+    )
+    torch.testing.assert_close({key: shared[key] for key in expected}, expected, **named("replicas_float64"))
+    differs = [key for key in expected if not torch.allclose(at_once[key], expected[key])]
+    assert differs
+
+
+def is_weight(key: str) -> bool:
+    return key.startswith("state/") and "running_" not in key and "num_batches" not in key
+
+
+def test_running_statistics_are_those_of_the_images_of_the_first_process(
+    together: tuple[Path, list[tuple[int, str, str]]],
+) -> None:
+    shared = load_file(together[0] / "batch normalisation 64.safetensors")
+    whole = alone("batch normalisation", float64)
+    means = [key for key in whole if key.endswith("running_mean") and "generator" in key]
+    assert means
+    assert all(shared[key].isfinite().all() and not torch.equal(shared[key], whole[key]) for key in means)
+
+
 def test_a_signal_to_one_process_stops_all_after_the_same_step(
     together: tuple[Path, list[tuple[int, str, str]]],
 ) -> None:
@@ -116,22 +153,29 @@ def test_only_the_first_process_prints(together: tuple[Path, list[tuple[int, str
     assert outputs[1] == ""
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """The end of a run of two processes that nothing befell."""
+    out = tmp_path_factory.mktemp("whole")
+    assert [end[0] for end in launch("whole", out)] == [0, 0]
+    return load_file(out / "end.safetensors")
+
+
 @pytest.mark.parametrize(("job", "code"), [("killed", -signal.SIGKILL), ("failing", 2)])
-def test_one_that_dies_or_fails_ends_all_and_the_run_goes_on_exactly(job: str, code: int, tmp_path: Path) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "cut").mkdir()
+def test_one_that_dies_or_fails_ends_all_and_the_run_goes_on_exactly(
+    job: str, code: int, whole: dict[str, Tensor], tmp_path: Path
+) -> None:
     started = time.monotonic()
-    ends = launch(job, tmp_path / "cut")
+    ends = launch(job, tmp_path)
     assert [end[0] for end in ends] == [2, code]
     assert "DistributedError: process 0 of 2 cannot reach the others any more" in ends[0][2]
     if job == "failing":
         assert "ValueError: a picture is broken" in ends[1][2]
     assert time.monotonic() - started < 200  # the exchange itself would wait for a minute
-    saved = sorted(path.name for path in (tmp_path / "cut" / "run" / "checkpoints").iterdir())
+    saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert saved[-1] == f"{4 * replica_runs.BATCH:012d}"
-    for folder in ("cut", "whole"):
-        assert [end[0] for end in launch("whole", tmp_path / folder)] == [0, 0]
-    resumed, whole = (load_file(tmp_path / folder / "end.safetensors") for folder in ("cut", "whole"))
+    assert [end[0] for end in launch("whole", tmp_path)] == [0, 0]
+    resumed = load_file(tmp_path / "end.safetensors")
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
@@ -142,8 +186,6 @@ def test_a_run_of_two_processes_goes_on_in_one_under_lenient_only(
     run_dir = together[0] / "signalled"
     step = replica_runs.adversarial(torch.float64)
     exact = replica_runs.trainer_of("wgan_gp", torch.float64, step, run_dir=run_dir)
-    from ganblocks.errors import RunMismatchError
-
     with pytest.raises(RunMismatchError, match="processes: 2 there, 1 now"):
         exact.fit()
     lenient = replica_runs.trainer_of("wgan_gp", torch.float64, step, run_dir=run_dir, resume="lenient")
