@@ -20,12 +20,13 @@ TREES = {path: ast.parse((SOURCE / path).read_text(encoding="utf-8")) for path i
 PACKAGES = ["ganblocks", *(".".join(("ganblocks", *p.parent.parts)) for p in FILES if len(p.parts) > 1)]
 PACKAGES = sorted({name for name in PACKAGES if (SOURCE.parent / name.replace(".", "/") / "__init__.py").is_file()})
 
-GROUND = {"errors", "_checks", "_files", "_modes", "_version"}
+GROUND = {"errors", "_checks", "_files", "_json", "_modes", "_version"}
 MAY_IMPORT = {
     "_version": set(),
     "errors": set(),
     "_checks": set(),
     "_files": set(),
+    "_json": set(),
     "_modes": set(),
     "__init__": {"_version"},
     "functional": GROUND,
@@ -217,6 +218,77 @@ def test_there_is_no_pickle_and_no_evaluation_of_text() -> None:
             for node in ast.walk(tree)
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False"
         }
+        if bad:
+            unsafe[str(path)] = sorted(bad)
+    assert unsafe == {}
+
+
+RUNS_WHAT_IT_IS_TOLD = (
+    *("yaml", "runpy", "code", "codeop", "pydoc", "imp", "torch.hub", "torch.package", "torch.jit", "ctypes"),
+    *("xml", "xmlrpc", "tarfile", "subprocess", "pty"),
+)
+CALLS_THAT_RUN_TEXT = (
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen", "torch.hub.load", "torch.jit.load"),
+    *(
+        "torch.package.PackageImporter",
+        "pydoc.locate",
+        "operator.attrgetter",
+        "pkgutil.resolve_name",
+        "globals",
+    ),
+)
+
+
+def names_from_outside(tree: ast.AST) -> list[str]:
+    """Modules that are imported by a name which does not stand in the file: each such call, as it is written."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    through = {"importlib.import_module": 0, "import_module": 0}
+    for function in functions:  # one that hands its own argument on counts as the import itself
+        handed = {ast.unparse(c.args[0]) for c in calls if ast.unparse(c.func) in through and c in ast.walk(function)}
+        names = [argument.arg for argument in function.args.args]
+        for name in handed & set(names):
+            through[function.name] = names.index(name)
+    handing = {id(call) for function in functions if function.name in through for call in ast.walk(function)}
+    return [
+        ast.unparse(call)
+        for call in calls
+        if (position := through.get(ast.unparse(call.func))) is not None
+        and id(call) not in handing
+        and not (len(call.args) > position and isinstance(call.args[position], ast.Constant))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("importlib.import_module('a.b')", 0),
+        ("importlib.import_module(config['class'])", 1),
+        ("def extra(name):\n    return importlib.import_module(name)\nextra('skimage')", 0),
+        ("def extra(name):\n    return importlib.import_module(name)\nextra(json.loads(text))", 1),
+        ("def extra(why, name):\n    return importlib.import_module(name)\nextra(text, 'skimage')", 0),
+        ("importlib.import_module(f'{package}.models')", 1),
+    ],
+)
+def test_this_file_would_notice_an_import_by_a_name_from_outside(code: str, found: int) -> None:
+    assert len(names_from_outside(ast.parse(code))) == found
+
+
+def test_no_text_from_outside_names_what_is_run() -> None:
+    """Settings and files choose from tables; they name no module, no class and no command."""
+    unsafe = {}
+    for path, tree in TREES.items():
+        bad = {name for name in IMPORTS[path] if within(name, RUNS_WHAT_IT_IS_TOLD)}
+        bad |= set(CALLS_THAT_RUN_TEXT) & called(tree)
+        bad |= set(names_from_outside(tree))
+        bad |= {
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("np.load", "numpy.load")
+            and "allow_pickle=False" not in map(ast.unparse, node.keywords)
+        }
+        bad |= {"shell=True" for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"}
         if bad:
             unsafe[str(path)] = sorted(bad)
     assert unsafe == {}

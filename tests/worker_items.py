@@ -1,5 +1,6 @@
 """Data sets for tests with worker processes; a module, since a process finds the class of what it is sent by name."""
 
+import ctypes
 import os
 import random
 import signal
@@ -80,6 +81,12 @@ class Faulty(Dataset[Tensor]):
                 return "text"  # type: ignore[return-value]
             case "SIGKILL":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "segmentation fault":
+                ctypes.string_at(0)
+            case "memory":
+                raise MemoryError
+            case "giant":
+                return torch.zeros(1).expand(2**46)  # takes no memory, but its copy does
             case "exit":
                 sys.exit(3)
             case "slow":

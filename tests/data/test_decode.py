@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
-from ganblocks.data.decode import decode_image, image_size, square_pixels
+from ganblocks.data.decode import ImageHeader, decode_image, image_header, image_size, square_pixels
 from ganblocks.errors import DataError, ImageDecodeError, ImageTooLargeError
 from tolerances import named
 
@@ -253,6 +253,29 @@ def test_exif_orientation_is_applied_exactly_once(orientation, file_format):
     assert image_size(io.BytesIO(encoded), "it.png", max_pixels=10**6) == image.size
     assert np.array_equal(np.asarray(image)[block // 2 :: block, block // 2 :: block], UPRIGHT)
     assert np.array_equal(np.asarray(ImageOps.exif_transpose(image)), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("mode", "file_format", "found"),
+    [
+        ("RGB", "JPEG", "RGB"),
+        ("CMYK", "JPEG", "CMYK"),
+        ("P", "GIF", "P"),
+        ("1", "PNG", "1"),
+        ("LA", "PNG", "LA"),
+        ("RGBA", "WEBP", "RGBA"),
+        ("F", "TIFF", "F"),
+        ("I;16", "TIFF", "I;16"),
+        ("L", "PPM", "L"),
+        ("RGB", "BMP", "RGB"),
+    ],
+)
+def test_the_header_tells_format_mode_and_size(mode, file_format, found):
+    encoded = encode(Image.new(mode, (7, 5)), file_format)
+    header = image_header(io.BytesIO(encoded), "it", max_pixels=35)
+    assert header == ImageHeader(file_format, found, 7, 5)
+    with pytest.raises(ImageTooLargeError):
+        image_header(io.BytesIO(encoded), "it", max_pixels=34)
 
 
 @pytest.mark.filterwarnings("ignore:.*EXIF data.*")

@@ -225,7 +225,7 @@ def test_a_set_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
         idx_images(tmp_path)
     write_set(tmp_path, packed=False)
     labels, images = tmp_path / "train-labels-idx1-ubyte", tmp_path / "train-images-idx3-ubyte"
-    for wrong in (np.arange(4, dtype="u1"), np.zeros((5, 1), "u1"), np.zeros(5, "f4"), np.full(5, -1, "i1")):
+    for wrong in (np.arange(4, dtype="u1"), np.zeros((5, 1), "u1"), np.zeros(5, "f4")):
         labels.write_bytes(encoded(wrong))
         with pytest.raises(DataError, match="the labels of 5 images are as many integers"):
             idx_images(tmp_path)
@@ -237,6 +237,25 @@ def test_a_set_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     labels.write_bytes(encoded(np.zeros(0, "u1")))
     with pytest.raises(EmptyDatasetError):
         idx_images(tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, -(2**31), 65_536, 2**31 - 1])
+def test_a_label_that_cannot_be_one_is_named_with_its_row(tmp_path: Path, label: int) -> None:
+    """A damaged number would otherwise ask for billions of classes."""
+    write_set(tmp_path, packed=False)
+    labels = np.arange(5, dtype=">i4")
+    labels[3] = label
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(encoded(labels))
+    message = rf"'.*train-labels-idx1-ubyte' holds the label {label} in row 3 \(counted from 0\), but labels are from 0"
+    with pytest.raises(DataError, match=message):
+        idx_images(tmp_path)
+    labels[1] = label
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(encoded(labels))
+    with pytest.raises(DataError, match=rf"{label} in row 1 .* and 1 more such"):
+        idx_images(tmp_path)
+    labels[[1, 3]] = 65_535
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(encoded(labels))
+    assert len(idx_images(tmp_path).classes) == 65_536
 
 
 def test_mnist_is_what_its_readers_know(real_data: Path) -> None:

@@ -278,6 +278,31 @@ def test_file_that_vanishes_raises(tmp_path):
             method(1)
 
 
+@pytest.mark.parametrize("content", [b"", encoded(0) + b"more", bytes(10**6)])
+def test_file_that_changes_while_it_is_read_raises(tmp_path, content):
+    images = ImageFolder(folder(tmp_path, "a.png"))
+    opened = images._files.open
+
+    def changing(index):
+        stream = opened(index)
+        (tmp_path / "a.png").write_bytes(content)
+        return stream
+
+    images._files.open = changing
+    with pytest.raises(DataError, match=r"'a\.png' of .* has changed since"):
+        images.load(0)
+
+
+def test_bytes_of_a_file_are_given_as_they_are(tmp_path):
+    root = folder(tmp_path / "a", "a.png", "b.png")
+    (root / "b.png").write_bytes(b"no image")
+    for images in (ImageFolder(root), ImageFolder(archive_of(root, tmp_path / "a.zip"))):
+        assert [images.encoded(index) for index in (0, 1)] == [encoded(0), b"no image"]
+        assert [stamp[0] for stamp in images.stamps] == [len(encoded(0)), 8]
+        with pytest.raises(IndexError):
+            images.encoded(2)
+
+
 def test_archive_that_vanishes_raises(tmp_path):
     images = ImageFolder(archive_of(folder(tmp_path / "a", "a.png"), tmp_path / "a.zip"))
     (tmp_path / "a.zip").unlink()

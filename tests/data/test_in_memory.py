@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ganblocks.data import Batches, as_batches
 from ganblocks.data.array_images import ArrayImages
 from ganblocks.data.in_memory import TensorBatches, read_images
-from ganblocks.errors import EmptyDatasetError
+from ganblocks.errors import DataError, EmptyDatasetError
 
 
 def numbered(count: int) -> torch.Tensor:
@@ -85,6 +85,12 @@ def test_images_are_read_in_the_order_asked_for_at_any_resolution() -> None:
     assert np.array_equal(images[1].numpy(), source.read(0, 5))
     assert read_images(ArrayImages(pixels, image_channels=3), 7)[0].shape == (4, 3, 7, 7)
     assert read_images(ArrayImages(pixels), 7)[1] is None
+
+
+def test_images_that_do_not_fit_in_memory_are_told_with_their_shape() -> None:
+    shape = rf"\[2, 1, {2**23}, {2**23}\]"
+    with pytest.raises(DataError, match=f"images of shape {shape} need 140,737,488,355,328 bytes"):
+        read_images(ArrayImages(np.zeros((2, 4, 4), np.uint8)), 2**23)
 
 
 def test_what_cannot_be_read_is_told() -> None:

@@ -91,6 +91,19 @@ def test_faults_of_items_name_the_item() -> None:
         load_batch(Faulty(4, {2: "no tensor"}), [2], seed=0, position=0)
 
 
+@pytest.mark.parametrize("indices", [[1], [1, 1, 1]])
+def test_a_batch_that_does_not_fit_in_memory_is_told_with_its_shape(indices: list[int]) -> None:
+    shape = rf"\[{len(indices)}, {2**46}\]"
+    with pytest.raises(DataError, match=f"positions 8 to .*, a batch of shape {shape}, do not fit .*smaller batch"):
+        load_batch(Faulty(4, {1: "giant"}), indices, seed=0, position=8)
+
+
+def test_a_full_memory_in_an_item_names_the_item() -> None:
+    with pytest.raises(DataError, match=r"item 2 of the data set \(position 9 .*MemoryError") as caught:
+        load_batch(Faulty(4, {2: "memory"}), [1, 2], seed=0, position=8)
+    assert isinstance(caught.value.__cause__, MemoryError)
+
+
 def test_pairs() -> None:
     image = torch.zeros(1)
     assert as_pair(image) == (image, None)

@@ -453,6 +453,25 @@ def test_threads_building_at_once_agree(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+# Memory
+
+
+def test_images_that_do_not_fit_in_memory_are_told_with_their_shape() -> None:
+    with pytest.raises(DataError, match=rf"shape \[5, 3, {2**22}, {2**22}\] .* need [\d,]+ bytes .*`cache_dir`"):
+        MultiResolutionImages(source(), resolution=2**22, smallest=2**21)
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_told_with_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+            raise MemoryError("Unable to allocate")
+
+    images = MultiResolutionImages(source(), resolution=16)
+    monkeypatch.setattr(images, "at", lambda resolution: Full())
+    with pytest.raises(DataError, match=r"a batch of shape \[3, 3, 16, 16\] does not fit in memory"):
+        images.batch([1, 1, 2], 16)
+
+
 # Disks
 
 

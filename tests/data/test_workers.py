@@ -15,6 +15,7 @@ import torch
 from worker_items import Drawn, Faulty, Process, Unimportable
 
 from ganblocks.data import DatasetBatches
+from ganblocks.data.batches import part_of_batch
 from ganblocks.data.sampler import ResumableSampler
 from ganblocks.data.workers import _close_all
 from ganblocks.errors import DataError, ImageDecodeError, WorkerDiedError
@@ -67,6 +68,19 @@ def test_workers_give_what_the_main_process_gives_at_any_position_in_any_cutting
         assert torch.equal(labels, all_labels[position : position + count])
 
 
+def test_what_is_loaded_ahead_for_one_of_several_processes_is_what_it_asks_for() -> None:
+    """Nothing that was loaded is thrown away: the plan is entered once."""
+    plain, stream = DatasetBatches(Drawn(SIZE), seed=3), DatasetBatches(Drawn(SIZE), seed=3, workers=1)
+    try:
+        for position in range(0, 48, 8):
+            images, _ = part_of_batch(stream, position, 8, None, part=1, parts=2)
+            assert torch.equal(images, plain.batch(position + 4, 4, None)[0])
+        assert stream._workers is not None
+        assert stream._workers._plan.generation == 1
+    finally:
+        stream.close()
+
+
 def test_augmentations_differ_between_all_items_of_all_epochs(loaded_ahead: DatasetBatches) -> None:
     images = torch.cat([loaded_ahead.batch(position, 2, None)[0] for position in range(0, 2 * SIZE, 2)])
     assert sorted(images[:, 0].tolist()) == sorted([*range(SIZE)] * 2)
@@ -95,6 +109,8 @@ def test_workers_share_the_work_end_when_told_and_can_start_again(processes_left
     rows = torch.cat([stream.batch(position, 1, None)[0] for position in range(8)])
     assert os.getpid() not in rows[:, 0]
     assert len(set(rows[:, 0].tolist())) == 2
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        assert os.getpid() not in rows[:, 1]  # not forked from a program that may have threads and a GPU
     assert rows[:, 2:].unique(dim=0).tolist() == [[1, 1, 1]]
     processes = processes_left()
     stream.close()
@@ -129,7 +145,7 @@ def test_an_item_that_hangs_holds_up_no_end(forgotten: bool, processes_left: Lef
     assert time.monotonic() - begin < 9  # DataLoader alone takes 10 s, and does not end a process that ignores SIGTERM
 
 
-@pytest.mark.parametrize("faulty", ["SIGKILL", "exit"], indirect=True)
+@pytest.mark.parametrize("faulty", ["SIGKILL", "exit", "segmentation fault"], indirect=True)
 def test_a_dead_worker_is_named_with_its_item_and_the_next_call_goes_on(
     faulty: tuple[DatasetBatches, int], processes_left: Left
 ) -> None:
@@ -143,7 +159,7 @@ def test_a_dead_worker_is_named_with_its_item_and_the_next_call_goes_on(
     assert time.monotonic() - begin < 5  # what the contract promises
     after = order.indices(position, 2)[1]
     message = str(caught.value)
-    assert "killed by SIGKILL while" in message or "ended with code 3 while" in message
+    assert re.search("killed by SIG(KILL|SEGV) while|ended with code 3 while", message)
     doing = re.search(r"loading item 5 \(position (\d+)\)", message)
     assert doing is not None
     assert order.indices(int(doing[1]), 1).tolist() == [5]  # this one or, loaded ahead, that of the next epoch
@@ -160,6 +176,27 @@ def test_a_hanging_worker_is_named_with_its_item_and_ended(
     with pytest.raises(WorkerDiedError, match=rf"no batch for .*loading item 5 \(position {position}\).*timeout_sec"):
         stream.batch(position, 1, None)
     assert processes_left() == set()
+
+
+@pytest.mark.parametrize(
+    ("faulty", "text"),
+    [
+        ("memory", r"item 5 of the data set .*MemoryError"),
+        ("giant", r"a batch of shape \[1, 70368744177664\], do not fit"),
+    ],
+    indirect=["faulty"],
+)
+def test_a_full_memory_in_a_worker_is_a_data_error_and_the_worker_lives_on(
+    faulty: tuple[DatasetBatches, int], text: str, processes_left: Left
+) -> None:
+    stream, position = faulty
+    with pytest.raises(DataError, match=text):
+        stream.batch(position, 1, None)
+    before = processes_left()
+    assert len(before) == 2
+    following = ResumableSampler(SIZE, seed=3).indices(position + 1, 1).tolist()
+    assert stream.batch(position + 1, 1, None)[0].tolist() == following
+    assert processes_left() == before
 
 
 @pytest.mark.parametrize("faulty", ["slow"], indirect=True)

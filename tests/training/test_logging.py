@@ -56,3 +56,13 @@ def test_a_removed_folder_is_made_anew(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "run" / "log.jsonl")
     log.append({"images_seen": 1})
     assert len(log.read()) == 1
+
+
+def test_a_damaged_log_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"images_seen": 1})
+    with log.path.open("ab") as file:
+        file.write(b"\xff\xfe\n" + b"[" * 100_000 + b"\n" + b'{"images_seen": "many"}\n{"images_seen": 9}\n')
+    assert [record["images_seen"] for record in log.read()] == [1, "many", 9]
+    log.rewind(5)
+    assert [record["images_seen"] for record in log.read()] == [1]

@@ -94,3 +94,19 @@ def test_new_run_directory_never_reuses(tmp_path: Path) -> None:
     assert new_run_directory(wanted) == tmp_path / "run-2"
     (tmp_path / "run-2").write_text("a file")
     assert new_run_directory(wanted) == tmp_path / "run-3"
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "[" * 100_000, '{"seed": ', "\x00"], ids=["list", "deep", "torn", "nul"])
+def test_settings_that_are_none_are_a_typed_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        CheckpointError, match=r"config\.json is not valid JSON .* remove it or choose another directory"
+    ):
+        require_own_run_directory(tmp_path, {"seed": 0})
+
+
+def test_alone_the_new_directory_is_found_here(tmp_path: Path) -> None:
+    assert new_run_directory(tmp_path / "a") == tmp_path / "a"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "log").touch()
+    assert new_run_directory(tmp_path / "a") == tmp_path / "a-2"

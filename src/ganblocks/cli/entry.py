@@ -16,6 +16,7 @@ import torch
 from ganblocks._version import __version__
 from ganblocks.cli.arguments import Commands
 from ganblocks.cli.checkpoint import add_checkpoint
+from ganblocks.cli.data import add_data
 from ganblocks.cli.evaluate import add_evaluate
 from ganblocks.cli.info import add_info
 from ganblocks.cli.output import printable
@@ -30,6 +31,7 @@ COMMANDS: tuple[Callable[[Commands], None], ...] = (  # in the order of the help
     add_sample,
     add_evaluate,
     add_report,
+    add_data,
     add_info,
 )
 

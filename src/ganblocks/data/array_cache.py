@@ -24,6 +24,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ganblocks._json import read_json
+from ganblocks.data.unreadable import LeftOut
 from ganblocks.errors import DataError
 
 __all__ = ["ArrayCache", "Chunk", "Images", "open_array"]
@@ -45,19 +47,33 @@ def open_array(folder: Path, size: int) -> Images:
 
 
 class ArrayCache:
-    """One folder of arrays under ``directory``, named after everything its content depends on."""
+    """One folder of arrays under ``directory``, named after everything its content depends on.
 
-    def __init__(self, directory: Path, fingerprint: str, shapes: dict[int, tuple[int, int, int, int]]) -> None:
+    Args:
+        directory: Of all caches.
+        fingerprint: Of the source.
+        shapes: ``[N, C, R, R]`` by resolution R.
+        left_out: An empty list for the images of the source that are not in the arrays, whose first dimension is
+            shorter by as many: whoever yields the chunks adds to it, and `open` fills it from the manifest. ``None`` =
+            none may be left out; such a cache has another name.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        fingerprint: str,
+        shapes: dict[int, tuple[int, int, int, int]],
+        *,
+        left_out: list[LeftOut] | None = None,
+    ) -> None:
         self.directory = directory
         self.shapes = shapes
+        self.left_out = left_out
         self.headers = {size: _header(shape) for size, shape in shapes.items()}
         self.bytes = {size: len(self.headers[size]) + int(np.prod(shape)) for size, shape in shapes.items()}
-        self.manifest: dict[str, Any] = {
-            "format": _FORMAT,
-            "fingerprint": fingerprint,
-            "files": {f"{size}.npy": {"shape": list(shapes[size]), "bytes": self.bytes[size]} for size in shapes},
-        }
-        identity = json.dumps([_FORMAT, fingerprint, max(shapes), min(shapes), shapes[max(shapes)][1]])
+        self._fingerprint = fingerprint
+        parts = [_FORMAT, fingerprint, max(shapes), min(shapes), shapes[max(shapes)][1]]
+        identity = json.dumps(parts if left_out is None else [*parts, "left out"])
         self.folder = directory / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def open_or_build(self, levels: Iterator[Chunk]) -> tuple[dict[int, Images], float]:
@@ -84,23 +100,53 @@ class ArrayCache:
     def open(self) -> tuple[dict[int, Images], float] | None:
         """What is in the folder, or None unless it is exactly what was written."""
         try:
-            manifest = json.loads((self.folder / "manifest.json").read_bytes())
-            median_side = float(manifest.pop("median_side"))
-            if manifest != self.manifest or not median_side > 0:
+            path = self.folder / "manifest.json"
+            if not path.is_file():  # reading a pipe would wait for ever
                 return None
-            for size, expected in self.bytes.items():
-                if (self.folder / f"{size}.npy").stat().st_size != expected:
+            manifest = read_json(path.read_bytes())
+            median_side = float(manifest.pop("median_side"))
+            left_out = [] if self.left_out is None else self._recorded(manifest.pop("left_out"))
+            shapes = self._shapes_without(len(left_out))
+            if manifest != self._description(shapes) or not median_side > 0:
+                return None
+            for name, file in manifest["files"].items():
+                if (self.folder / name).stat().st_size != file["bytes"]:
                     return None
-            arrays = {size: open_array(self.folder, size) for size in self.shapes}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+            for size, shape in shapes.items():
+                header = _header(shape)
+                with open(self.folder / f"{size}.npy", "rb") as array:
+                    if array.read(len(header)) != header:  # so that no other header is ever parsed
+                        return None
+            arrays = {size: open_array(self.folder, size) for size in shapes}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError):
             return None
-        whole = all(
-            arrays[size].shape == shape and arrays[size].dtype == np.uint8 for size, shape in self.shapes.items()
-        )
-        return (arrays, median_side) if whole else None
+        if not all(arrays[size].shape == shape and arrays[size].dtype == np.uint8 for size, shape in shapes.items()):
+            return None
+        if self.left_out is not None:
+            self.left_out[:] = left_out
+        return arrays, median_side
+
+    def _description(self, shapes: dict[int, tuple[int, int, int, int]]) -> dict[str, Any]:
+        files = {}
+        for size, shape in shapes.items():
+            files[f"{size}.npy"] = {"shape": list(shape), "bytes": len(self.headers[size]) + int(np.prod(shape))}
+        return {"format": _FORMAT, "fingerprint": self._fingerprint, "files": files}
+
+    def _shapes_without(self, missing: int) -> dict[int, tuple[int, int, int, int]]:
+        return {size: (count - missing, *rest) for size, (count, *rest) in self.shapes.items()}  # type: ignore[misc]
+
+    def _recorded(self, entries: Any) -> list[LeftOut]:
+        """What the manifest says was left out: each once, in order, and not all of them."""
+        left_out = [LeftOut.from_dict(entry) for entry in entries]
+        indices = [entry.index for entry in left_out]
+        count = self.shapes[max(self.shapes)][0]
+        if indices != sorted(set(indices)) or not set(indices) < set(range(count)):
+            raise ValueError("the manifest names images that are not there")
+        return left_out
 
     def _write(self, temporary: Path, levels: Iterator[Chunk]) -> None:
         sides: list[int] = []
+        shapes = self.shapes
         with contextlib.ExitStack() as stack:
             with self._explained():
                 files = {}
@@ -113,13 +159,23 @@ class ArrayCache:
                 with self._explained():
                     for size, file in files.items():
                         file.write(images[size].data)
+            if self.left_out:
+                shapes = self._shapes_without(len(self.left_out))
             with self._explained():
-                for file in files.values():
+                for size, file in files.items():
+                    if shapes is not self.shapes:  # only now is it known how many there are
+                        header = _header(shapes[size])
+                        assert len(header) == len(self.headers[size])  # NumPy leaves room for any number of rows
+                        file.seek(0)
+                        file.write(header)
                     file.flush()
                     os.fsync(file.fileno())
         with self._explained():
             with open(temporary / "manifest.json", "x", encoding="utf-8") as text:
-                json.dump({**self.manifest, "median_side": float(np.median(sides))}, text, indent=1)
+                manifest = {**self._description(shapes), "median_side": float(np.median(sides))}
+                if self.left_out is not None:
+                    manifest["left_out"] = [entry.to_dict() for entry in self.left_out]
+                json.dump(manifest, text, indent=1)
                 text.flush()
                 os.fsync(text.fileno())
             _sync_folder(temporary)

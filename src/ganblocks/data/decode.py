@@ -34,7 +34,7 @@ and WebP, whose readers apply it themselves.
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,16 @@ from PIL import (
 
 from ganblocks.errors import DataError, ImageDecodeError, ImageTooLargeError
 
-__all__ = ["MINIMUM_SIDE", "RULES_VERSION", "Crop", "decode_image", "image_size", "square_pixels"]
+__all__ = [
+    "MINIMUM_SIDE",
+    "RULES_VERSION",
+    "Crop",
+    "ImageHeader",
+    "decode_image",
+    "image_header",
+    "image_size",
+    "square_pixels",
+]
 
 Crop = Literal["center", "squash"]
 """How an image becomes square: its centre is cut out, or its longer side is squeezed."""
@@ -87,8 +96,30 @@ _UPRIGHT = {
 }
 
 
+class ImageHeader(NamedTuple):
+    """What the header of an image tells.
+
+    Attributes:
+        format: As Pillow names it, such as "PNG".
+        mode: As Pillow names it, such as "RGB".
+        width: Of the upright image, in pixels.
+        height: Of the upright image, in pixels.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
 def image_size(stream: IO[bytes], name: str, *, max_pixels: int) -> tuple[int, int]:
-    """Return (width, height) of the upright image, from its header alone.
+    """Return (width, height) of the upright image, from its header alone; arguments and errors as `image_header`."""
+    header = image_header(stream, name, max_pixels=max_pixels)
+    return header.width, header.height
+
+
+def image_header(stream: IO[bytes], name: str, *, max_pixels: int) -> ImageHeader:
+    """Return what the header alone tells.
 
     Args:
         stream: the encoded image, seekable.
@@ -102,7 +133,9 @@ def image_size(stream: IO[bytes], name: str, *, max_pixels: int) -> tuple[int, i
     with _decode_errors(name):
         image = _open(stream, name, max_pixels)
         width, height = image.size
-        return (height, width) if _orientation(image, stream) in (5, 6, 7, 8) else (width, height)
+        if _orientation(image, stream) in (5, 6, 7, 8):
+            width, height = height, width
+        return ImageHeader(image.format or "", image.mode, width, height)
 
 
 def decode_image(

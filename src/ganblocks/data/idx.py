@@ -34,6 +34,7 @@ _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E
 _PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 _FORMS = ("{}-{}-idx{}-ubyte", "{}-{}.idx{}-ubyte")  # as published, and as some archives unpack it
 _MOST_DIMENSIONS = 32  # that every NumPy can hold
+_LARGEST_LABEL = 65_535  # above, it is a damaged number rather than one of billions of classes
 _BLOCK = 2**20  # bytes read at a time: memory follows what is there, not what the header claims
 
 
@@ -110,10 +111,17 @@ def idx_images(
     if labels_path is None:
         return ArrayImages(images)
     labels = read_idx(labels_path)
-    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1] or (labels < 0).any():
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(
             f"{str(labels_path)!r} holds {labels.dtype} of shape {labels.shape}, but the labels of {len(images)} "
             f"images are as many integers from 0"
+        )
+    odd = np.flatnonzero((labels < 0) | (labels > _LARGEST_LABEL))
+    if odd.size:
+        raise DataError(
+            f"{str(labels_path)!r} holds the label {labels[odd[0]]} in row {odd[0]} (counted from 0)"
+            + (f" and {odd.size - 1} more such" if odd.size > 1 else "")
+            + f", but labels are from 0 to {_LARGEST_LABEL}"
         )
     return ArrayImages(images, labels, classes=classes)
 

@@ -4,16 +4,19 @@
   depth. Left out are hidden files and folders (a name that starts with a dot), ``__MACOSX``, linked folders (they may
   lead in a circle), links that lead nowhere, pipes and devices.
 - The order is that of the relative names, compared by code point; it does not depend on the file system.
-- A zip archive is read in place, never extracted. Of two entries of one name the later counts, as for ``unzip``.
+- A zip archive is read in place, never extracted. Of two entries of one name the later counts, as for ``unzip``. What
+  it may claim stands in :mod:`ganblocks.data.zip_members`.
 """
 
 import os
 import stat
+import struct
 import threading
 import zipfile
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from ganblocks.data.zip_members import ZipLimits, is_regular_member, open_archive, open_member, require_harmless
 from ganblocks.errors import DataError
 
 __all__ = ["EXTENSIONS", "ImageFiles", "open_source"]
@@ -46,11 +49,16 @@ class ImageFiles(Protocol):
         """Open a file, as bytes and seekable; one that is not the file that was found raises ``DataError``."""
 
 
-def open_source(source: Path) -> ImageFiles:
+def open_source(source: Path, *, zip_limits: ZipLimits | None = None) -> ImageFiles:
     """Look for images in a folder or an archive.
+
+    Args:
+        source: The folder or the archive.
+        zip_limits: What an archive may claim; ``None`` = the limits as they are.
 
     Raises:
         DataError: ``source`` is missing, unreadable, or a file that is no zip.
+        SecurityError: An archive claims more than ``zip_limits`` allow, or contradicts itself.
     """
     try:
         mode = source.stat().st_mode
@@ -58,10 +66,10 @@ def open_source(source: Path) -> ImageFiles:
             return _FolderFiles(source)
         if not stat.S_ISREG(mode) or not zipfile.is_zipfile(source):
             raise DataError(f"{str(source)!r} is neither a folder nor a zip archive")
-        return _ZipFiles(source)
+        return _ZipFiles(source, zip_limits or ZipLimits())
     except FileNotFoundError as error:
         raise DataError(f"{str(source)!r} does not exist") from error
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, OverflowError, struct.error, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{str(source)!r} could not be read ({error})") from error
 
 
@@ -112,16 +120,18 @@ def _regular_file_stamp(entry: os.DirEntry[str]) -> tuple[int, int] | None:
 class _ZipFiles:
     """The image files in an archive; the stamp's second number is the CRC-32 of the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: ZipLimits) -> None:
         self._path = path
+        self._limits = limits
         self._local = threading.local()
         self._status = _status(path)
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path, limits) as archive:
+            images = [info for info in archive.infolist() if info.filename.lower().endswith(EXTENSIONS)]
+            require_harmless(archive, images, path, limits)
             found = {}
-            for info in archive.infolist():
+            for info in images:
                 parts = [part for part in info.filename.replace("\\", "/").split("/") if part not in ("", ".")]
-                is_image = not info.is_dir() and info.filename.lower().endswith(EXTENSIONS)
-                if is_image and not any(map(_is_left_out, parts)):
+                if is_regular_member(info) and not any(map(_is_left_out, parts)):
                     found["/".join(parts)] = info
         self.names: tuple[str, ...] = tuple(sorted(found))
         self._infos = [found[name] for name in self.names]
@@ -132,10 +142,10 @@ class _ZipFiles:
         if getattr(self._local, "process", None) != os.getpid():
             if _status(self._path) != self._status:
                 raise DataError(f"{str(self._path)!r} has changed since it was read")
-            self._local.archive = zipfile.ZipFile(self._path)
+            self._local.archive = open_archive(self._path, self._limits)
             self._local.process = os.getpid()
         archive: zipfile.ZipFile = self._local.archive
-        return archive.open(self._infos[index])
+        return open_member(archive, self._infos[index])
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_local"}

@@ -14,7 +14,7 @@ import json
 import operator
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -27,6 +27,7 @@ from PIL import Image
 from ganblocks._checks import require
 from ganblocks.data.decode import RULES_VERSION, Crop, decode_image, image_size, square_pixels
 from ganblocks.data.image_files import EXTENSIONS, ImageFiles, open_source
+from ganblocks.data.zip_members import ZipLimits
 from ganblocks.errors import DataError, EmptyDatasetError, ImageDecodeError, ImageTooLargeError
 
 __all__ = ["ImageFolder"]
@@ -46,16 +47,19 @@ class ImageFolder:
         crop: "center" cuts the centred square, "squash" squeezes the whole image into a square.
         background: RGB in 0..255 behind transparent pixels.
         max_pixels: largest width * height of an image, checked by its header before it is decoded.
+        zip_limits: what an archive may claim to hold; None = `ZipLimits()`.
 
     Attributes:
         names: relative names with forward slashes, sorted.
         classes: class names, sorted; empty without labels.
         labels: [N] int64, indices into ``classes``; None without labels.
+        stamps: (size in bytes, time of change in nanoseconds (folder) or CRC-32 (zip)) of each file.
         fingerprint: SHA-256 in hex over names, sizes, times of change (folder) or checksums (zip), the options above,
             and the version of the decoding rules.
 
     Raises:
         DataError: ``source`` is missing, unreadable, or a file that is no zip; images beside class folders.
+        SecurityError: an archive claims more than ``zip_limits`` allow, or contradicts itself.
         EmptyDatasetError: no image was found.
         ValueError: an option is out of its range.
     """
@@ -68,6 +72,7 @@ class ImageFolder:
         crop: Crop = "center",
         background: tuple[int, int, int] = (255, 255, 255),
         max_pixels: int = 64_000_000,
+        zip_limits: ZipLimits | None = None,
     ) -> None:
         require(image_channels in (1, 3), "image_channels", image_channels, "1 (grey) or 3 (RGB)")
         require(crop in get_args(Crop), "crop", crop, 'one of "center", "squash"')
@@ -84,14 +89,13 @@ class ImageFolder:
         self.crop: Crop = crop
         self.background: tuple[int, int, int] = (levels[0], levels[1], levels[2])
         self.max_pixels = max_pixels
-        self._files: ImageFiles = open_source(self.source)
+        self._files: ImageFiles = open_source(self.source, zip_limits=zip_limits)
         self.names: tuple[str, ...] = self._files.names
+        self.stamps: tuple[tuple[int, int], ...] = tuple(self._files.stamps)
         if not self.names:
             raise EmptyDatasetError(f"{str(source)!r} holds no image; looked for {', '.join(EXTENSIONS)}")
         self.classes, self.labels = _class_labels(self.names)
-        options = [RULES_VERSION, image_channels, crop, list(self.background), max_pixels]
-        content = json.dumps([options, self.names, self._files.stamps])  # ASCII, so that any file name can be hashed
-        self.fingerprint: str = hashlib.sha256(content.encode()).hexdigest()
+        self.fingerprint: str = self.fingerprint_of(range(len(self)))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,6 +103,29 @@ class ImageFolder:
     def __repr__(self) -> str:
         classes = f", {len(self.classes)} classes" if self.classes else ""
         return f"ImageFolder({str(self.source)!r}, {len(self)} images{classes}, {self.image_channels} channels)"
+
+    def fingerprint_of(self, indices: Sequence[int]) -> str:
+        """The fingerprint of some of the images, in this order.
+
+        It is that of a folder that holds only them; but where they would have other classes there, the classes are part
+        of it too.
+
+        Raises:
+            IndexError: An index is out of range.
+        """
+        options = [RULES_VERSION, self.image_channels, self.crop, list(self.background), self.max_pixels]
+        names = [self.names[index] for index in indices]
+        content: list[object] = [options, names, [self.stamps[index] for index in indices]]
+        if self.labels is not None:
+            kept = self.labels[np.asarray(indices, dtype=np.int64)]
+            try:
+                classes, labels = _class_labels(tuple(names))
+            except (DataError, ValueError):
+                classes, labels = (), None
+            if classes != self.classes or labels is None or not np.array_equal(labels, kept):
+                content += [self.classes, kept.tolist()]
+        # JSON in ASCII, so that any file name can be hashed
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def size(self, index: int) -> tuple[int, int]:
         """Return (width, height) of the upright image, from its header alone.
@@ -113,6 +140,22 @@ class ImageFolder:
         with self._stream(index) as stream:
             return image_size(stream, name, max_pixels=self.max_pixels)
 
+    def encoded(self, index: int) -> bytes:
+        """Return the bytes of the file, as they are.
+
+        Raises:
+            DataError: the file has vanished or changed since the folder was read.
+            ImageDecodeError: the entry of an archive is damaged or encrypted.
+            ImageTooLargeError: the file is larger than ``max_pixels`` pixels can need.
+            IndexError: ``index`` is out of range.
+        """
+        size = self.stamps[index][0]
+        with self._stream(index) as stream:
+            encoded = stream.read(size + 1)  # not all of a file that grows without end
+        if len(encoded) != size:
+            raise DataError(f"{self.names[index]!r} of {str(self.source)!r} has changed since the folder was read")
+        return encoded
+
     def load(self, index: int) -> Image.Image:
         """Return the whole upright image in mode "RGB" (3 channels) or "L" (1 channel).
 
@@ -122,12 +165,9 @@ class ImageFolder:
             ImageTooLargeError: more than ``max_pixels`` pixels.
             IndexError: ``index`` is out of range.
         """
-        name = self.names[index]
-        with self._stream(index) as stream:
-            encoded = io.BytesIO(stream.read())
         return decode_image(
-            encoded,
-            name,
+            io.BytesIO(self.encoded(index)),
+            self.names[index],
             image_channels=self.image_channels,
             background=self.background,
             max_pixels=self.max_pixels,
@@ -159,7 +199,7 @@ class ImageFolder:
         except (zipfile.BadZipFile, RuntimeError, ValueError) as error:  # RuntimeError: encrypted, unknown method
             raise ImageDecodeError(f"{name!r} of {str(self.source)!r} could not be unpacked ({error})") from error
         with stream:
-            size = self._files.stamps[position][0]
+            size = self.stamps[position][0]
             if size > limit:
                 raise ImageTooLargeError(f"{name!r} has {size} bytes, more than {self.max_pixels} pixels can need")
             try:

@@ -1,6 +1,9 @@
 """Images of one size that are all in memory, as batches: for small sets, of any size in pixels."""
 
+import math
+import os
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +12,8 @@ from torch import Tensor
 from ganblocks._checks import require, require_rank
 from ganblocks.data.sampler import ResumableSampler
 from ganblocks.data.source import ImageSource
-from ganblocks.errors import EmptyDatasetError
+from ganblocks.data.unreadable import ErrorPolicy, LeftOut, OnError
+from ganblocks.errors import DataError, EmptyDatasetError
 
 __all__ = ["TensorBatches", "read_images"]
 
@@ -51,7 +55,12 @@ class TensorBatches:
 
 
 def read_images(
-    source: ImageSource, resolution: int, *, indices: Iterable[int] | None = None
+    source: ImageSource,
+    resolution: int,
+    *,
+    indices: Iterable[int] | None = None,
+    on_error: OnError = "raise",
+    quarantine: str | os.PathLike[str] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Read images of a source into memory.
 
@@ -59,21 +68,45 @@ def read_images(
         source: Where they come from.
         resolution: Their side in pixels; any, not only powers of two.
         indices: Which images, in this order; ``None`` = all.
+        on_error: What to do with an image that the source cannot read (``DataError``): "raise"; "skip" = leave it out,
+            keep the order of the others, and warn once; "quarantine" = as "skip", and write the list to ``quarantine``.
+        quarantine: File for the list, JSON; given for "quarantine" only. Nothing of the source is moved.
 
     Returns:
-        Images uint8 ``[N, C, resolution, resolution]``, and labels int64 ``[N]`` or ``None``.
+        Images uint8 ``[N, C, resolution, resolution]``, and labels int64 ``[N]`` or ``None``; N is the number of those
+        that were read.
 
     Raises:
-        EmptyDatasetError: There is no image.
-        DataError: An image cannot be read.
-        ValueError: An index or the resolution is out of range.
+        EmptyDatasetError: There is no image, or none that can be read.
+        DataError: An image cannot be read, or all of them do not fit in memory.
+        ValueError: An index or the resolution is out of range; ``on_error`` does not go with ``quarantine``.
+
+    Warns:
+        UserWarning: Images were left out; the message says how many.
     """
+    policy = ErrorPolicy(on_error, quarantine)
     chosen = np.arange(len(source)) if indices is None else np.array(list(indices), dtype=np.int64)
     if len(chosen) == 0:
         raise EmptyDatasetError("there is no image to read")
     require(resolution >= 1, "resolution", resolution, "at least 1")
-    images = np.empty((len(chosen), source.image_channels, resolution, resolution), dtype=np.uint8)
-    for position, index in enumerate(chosen):
-        images[position] = source.read(int(index), resolution)
-    labels = None if source.labels is None else torch.from_numpy(source.labels[chosen].astype(np.int64))
-    return torch.from_numpy(images), labels
+    shape = (len(chosen), source.image_channels, resolution, resolution)
+    try:
+        images = np.empty(shape, dtype=np.uint8)
+    except MemoryError as error:
+        needed = math.prod(map(int, shape))
+        raise DataError(
+            f"images of shape {list(shape)} need {needed:,} bytes of memory, more than there is; use fewer images or a "
+            "lower resolution"
+        ) from error
+    used: list[int] = []
+    left_out: list[LeftOut] = []
+    for index in map(int, chosen):
+        image = policy.attempt(source, index, partial(source.read, index, resolution))
+        if isinstance(image, LeftOut):
+            left_out.append(image)
+        else:
+            images[len(used)] = image
+            used.append(index)
+    policy.conclude(left_out, len(chosen), stacklevel=2)
+    labels = None if source.labels is None else torch.from_numpy(source.labels[used].astype(np.int64))
+    return torch.from_numpy(images[: len(used)]), labels

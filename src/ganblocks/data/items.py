@@ -41,7 +41,8 @@ def load_batch(
         Images ``[N, ...]`` and labels ``[N]`` or ``None``, without history of gradients.
 
     Raises:
-        DataError: If an item cannot be loaded (caused by what the data set raised), or the items cannot be stacked.
+        DataError: If an item cannot be loaded (caused by what the data set raised), or the items cannot be stacked:
+            their shapes differ, or memory is full.
             A `GanblocksError` that the data set raised passes as it is, with a note that names the item.
         TypeError: If an image is no tensor.
     """
@@ -55,8 +56,13 @@ def load_batch(
         images = torch.stack([image for image, _ in pairs]).detach()
         labels = [label for _, label in pairs if label is not None]
         return images, torch.stack(labels).detach() if labels else None
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:  # torch reports a full memory as RuntimeError on the CPU
         where = f"positions {position} to {position + len(pairs) - 1}"
+        if isinstance(error, MemoryError) or "allocate" in str(error):
+            shape = [len(pairs), *pairs[0][0].shape]
+            raise DataError(
+                f"the items at {where}, a batch of shape {shape}, do not fit in memory: use a smaller batch ({error})"
+            ) from error
         raise DataError(f"the items at {where} do not make one batch, all shapes must be equal: {error}") from error
 
 

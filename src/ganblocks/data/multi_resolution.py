@@ -5,8 +5,9 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from tqdm import tqdm
 from ganblocks._checks import require
 from ganblocks.data.array_cache import ArrayCache, Chunk, Images, open_array
 from ganblocks.data.source import ImageSource
-from ganblocks.errors import EmptyDatasetError
+from ganblocks.data.unreadable import ErrorPolicy, LeftOut, OnError, fingerprint_of
+from ganblocks.errors import DataError, EmptyDatasetError
 
 __all__ = ["MultiResolutionImages"]
 
@@ -40,22 +42,31 @@ class MultiResolutionImages:
             resolutions are found there again, also by other processes. None = keep them in memory, write nothing.
         workers: Threads that read images; the result does not depend on it.
         progress: Whether to show a progress bar while building; None = only if the standard error is a terminal.
+        on_error: What to do with an image that the source cannot read (``DataError``): "raise"; "skip" = leave it out,
+            keep the order of the others, and warn once; "quarantine" = as "skip", and write the list to ``quarantine``.
+            What was left out when a cache was built stays out as long as that cache is used.
+        quarantine: File for the list, JSON; given for "quarantine" only. Nothing of the source is moved.
 
     Attributes:
         resolutions: The resolutions, ascending.
         image_channels: C.
         labels: int64 [N], or None.
         classes: Names of the classes.
-        fingerprint: The fingerprint of the source.
+        fingerprint: The fingerprint of the source; where images were left out, that of the others alone, which does
+            not change when those left out are removed from a folder.
+        left_out: What was left out, and why; empty with "raise".
+        indices: int64 [N], which images of the source these are.
         median_side: Median over the images of the shorter side, in pixels, before any resize.
 
     Raises:
-        ValueError: a resolution that is no power of two, or an image from the source with another shape or dtype.
-        EmptyDatasetError: the source has no image.
-        DataError: the disk is too small; also whatever ``source.read`` raises. No half-written cache is left.
+        ValueError: a resolution that is no power of two, an image from the source with another shape or dtype, or an
+            ``on_error`` that is none of the three or does not go with ``quarantine``.
+        EmptyDatasetError: the source has no image, or none that can be read.
+        DataError: the disk or the memory is too small; also whatever ``source.read`` raises. No half-written cache is
+            left.
 
     Warns:
-        UserWarning: ``resolution`` is above ``median_side``: most images are enlarged.
+        UserWarning: ``resolution`` is above ``median_side``: most images are enlarged. Images were left out.
     """
 
     def __init__(
@@ -67,28 +78,36 @@ class MultiResolutionImages:
         cache_dir: str | os.PathLike[str] | None = None,
         workers: int = 1,
         progress: bool | None = None,
+        on_error: OnError = "raise",
+        quarantine: str | os.PathLike[str] | None = None,
     ) -> None:
         _require_power_of_two(resolution, "resolution")
         _require_power_of_two(smallest, "smallest")
         require(smallest <= resolution, "smallest", smallest, f"at most `resolution`, which is {resolution}")
         require(workers >= 1, "workers", workers, "at least 1")
+        policy = ErrorPolicy(on_error, quarantine)
         if len(source) == 0:
             raise EmptyDatasetError("the source has no image")
-        self._count = len(source)
         self.resolutions = tuple(2**power for power in range(smallest.bit_length() - 1, resolution.bit_length()))
         self.image_channels = source.image_channels
-        self.labels = source.labels
         self.classes = source.classes
-        self.fingerprint = source.fingerprint
+        shapes = {size: (len(source), self.image_channels, size, size) for size in self.resolutions}
         show = sys.stderr.isatty() if progress is None else progress
-        with contextlib.closing(_read_levels(source, self.resolutions, workers, show)) as levels:
+        left_out: list[LeftOut] = []
+        with contextlib.closing(_read_levels(source, self.resolutions, workers, show, policy, left_out)) as levels:
             if cache_dir is None:
                 self._folder: Path | None = None
-                self._arrays, self.median_side = _fill_arrays(levels, self._shapes())
+                self._arrays, self.median_side = _fill_arrays(levels, shapes)
             else:
-                cache = ArrayCache(Path(cache_dir), self.fingerprint, self._shapes())
+                told = left_out if policy.leaves_out else None
+                cache = ArrayCache(Path(cache_dir), source.fingerprint, shapes, left_out=told)
                 self._folder = cache.folder
                 self._arrays, self.median_side = cache.open_or_build(levels)
+        policy.conclude(left_out, len(source), stacklevel=2)
+        self.left_out = tuple(left_out)
+        self.indices = np.delete(np.arange(len(source)), [entry.index for entry in left_out])
+        self.fingerprint = fingerprint_of(source, self.indices.tolist()) if left_out else source.fingerprint
+        self.labels = source.labels if source.labels is None or not left_out else source.labels[self.indices]
         if resolution > self.median_side:
             warnings.warn(
                 f"`resolution` is {resolution}, but the median shorter side of the images is "
@@ -98,7 +117,7 @@ class MultiResolutionImages:
             )
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.indices)
 
     def __repr__(self) -> str:
         where = "in memory" if self._folder is None else f"in {self._folder}"
@@ -135,10 +154,15 @@ class MultiResolutionImages:
             mirror: Which of them to flip left to right, bool [n]; None = none.
 
         Raises:
+            DataError: the batch does not fit in memory.
             ValueError: an index, the resolution or the shape of ``mirror`` does not fit.
         """
         chosen = self._checked(indices)
-        images = self.at(resolution)[chosen]
+        try:
+            images = self.at(resolution)[chosen]
+        except MemoryError as error:
+            shape = [len(chosen), self.image_channels, resolution, resolution]
+            raise DataError(f"a batch of shape {shape} does not fit in memory: use a smaller one ({error})") from error
         if mirror is not None:
             flipped = np.asarray(mirror)
             if flipped.dtype != np.bool_ or flipped.shape != chosen.shape:
@@ -156,9 +180,6 @@ class MultiResolutionImages:
         """
         chosen = self._checked(indices)
         return None if self.labels is None else torch.from_numpy(self.labels[chosen].astype(np.int64, copy=False))
-
-    def _shapes(self) -> dict[int, tuple[int, int, int, int]]:
-        return {size: (self._count, self.image_channels, size, size) for size in self.resolutions}
 
     def _checked(self, indices: Sequence[int] | NDArray[np.integer[Any]] | Tensor) -> NDArray[np.int64]:
         chosen = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
@@ -189,13 +210,21 @@ def _halve(images: Images) -> Images:
 
 
 def _read_levels(
-    source: ImageSource, resolutions: tuple[int, ...], workers: int, show: bool
+    source: ImageSource,
+    resolutions: tuple[int, ...],
+    workers: int,
+    show: bool,
+    policy: ErrorPolicy,
+    left_out: list[LeftOut],
 ) -> Generator[Chunk, None, None]:
-    """All images in order, in chunks of about 16 MiB, with every smaller resolution derived."""
+    """All images in order, in chunks of about 16 MiB, with every smaller resolution derived; the rest in left_out."""
     shape = (source.image_channels, resolutions[-1], resolutions[-1])
     length = max(1, _CHUNK_BYTES // int(np.prod(shape)))
 
-    def read(index: int) -> tuple[Images, int]:
+    def read(index: int) -> tuple[Images, int] | LeftOut:
+        return policy.attempt(source, index, lambda: load(index))
+
+    def load(index: int) -> tuple[Images, int]:
         image = source.read(index, shape[1])
         if image.shape != shape or image.dtype != np.uint8:
             raise ValueError(
@@ -210,24 +239,31 @@ def _read_levels(
         for start in range(0, len(source), length):
             count = min(length, len(source) - start)
             images = np.empty((count, *shape), dtype=np.uint8)
-            sides = []
-            for position in range(count):
-                images[position], side = next(results)
-                sides.append(side)
+            sides: list[int] = []
+            for result in islice(results, count):
+                if isinstance(result, LeftOut):
+                    left_out.append(result)
+                else:
+                    images[len(sides)] = result[0]
+                    sides.append(result[1])
                 bar.update()
-            levels = {resolutions[-1]: images}
+            levels = {resolutions[-1]: images[: len(sides)]}
             for smaller in reversed(resolutions[:-1]):
                 levels[smaller] = _halve(levels[2 * smaller])
             yield levels, sides
+    if len(left_out) == len(source):  # before anything is made of nothing
+        policy.conclude(left_out, len(source))
 
 
-def _in_order(read: Any, count: int, workers: int) -> Generator[tuple[Images, int], None, None]:
+def _in_order(
+    read: Callable[[int], tuple[Images, int] | LeftOut], count: int, workers: int
+) -> Generator[tuple[Images, int] | LeftOut, None, None]:
     """``read(0)``, ``read(1)``, ... with up to four images per thread under way."""
     if workers == 1:
         yield from map(read, range(count))
         return
     pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[tuple[Images, int]]] = deque()
+    waiting: deque[Future[tuple[Images, int] | LeftOut]] = deque()
     try:
         for index in range(count):
             waiting.append(pool.submit(read, index))
@@ -242,12 +278,20 @@ def _in_order(read: Any, count: int, workers: int) -> Generator[tuple[Images, in
 def _fill_arrays(
     levels: Iterator[Chunk], shapes: dict[int, tuple[int, int, int, int]]
 ) -> tuple[dict[int, Images], float]:
-    arrays = {size: np.empty(shape, dtype=np.uint8) for size, shape in shapes.items()}
+    try:
+        arrays = {size: np.empty(shape, dtype=np.uint8) for size, shape in shapes.items()}
+    except MemoryError as error:
+        largest, needed = shapes[max(shapes)], sum(int(np.prod(shape)) for shape in shapes.values())
+        raise DataError(
+            f"images of shape {list(largest)} and their smaller copies need {needed:,} bytes of memory, more than "
+            "there is; give `cache_dir` to keep them on disk, or use a lower resolution"
+        ) from error
     sides: list[int] = []
     for images, more_sides in levels:
         for size, array in arrays.items():
             array[len(sides) : len(sides) + len(more_sides)] = images[size]
         sides += more_sides
-    for array in arrays.values():
-        array.flags.writeable = False
+    for size in arrays:
+        arrays[size] = arrays[size][: len(sides)]
+        arrays[size].flags.writeable = False
     return arrays, float(np.median(sides))

@@ -300,6 +300,8 @@ def _read(weights: Weights | None, network: str, source: str) -> dict[str, Tenso
             f"`weights` is {str(path)!r}, but must be a .safetensors file or a mapping of tensors, as other files may "
             f"run code when they are read; {_TO_SAFETENSORS} turns one into the other"
         )
+    if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+        raise MetricError(f"{path} is no file of weights")
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require, require_rank
+from ganblocks._json import read_json
 from ganblocks.metrics.resize import RESIZE_MODES, ResizeMode, resize_images
 
 __all__ = ["InputSpec"]
@@ -121,6 +122,6 @@ class InputSpec:
             TypeError: The text is JSON, but no object.
             ValueError: The text is no JSON, or as in `from_dict`.
         """
-        values = json.loads(text)
+        values = read_json(text)
         require(isinstance(values, dict), "text", text[:60], "a JSON object", TypeError)
         return cls.from_dict(values)

@@ -134,6 +134,8 @@ class Statistics:
         require(count is None or count >= 2, "count", count, "None or at least 2")
         require(ddof is None or ddof >= 0, "ddof", ddof, "None or at least 0")
         try:
+            if Path(path).exists() and not Path(path).is_file():  # opening a FIFO would wait for ever
+                raise ValueError("it is no regular file")
             with Path(path).open("rb") as file, zipfile.ZipFile(file) as archive:
                 stored = {name: _array(archive, name) for name in ("mu", "sigma")}
                 names = set(archive.namelist())

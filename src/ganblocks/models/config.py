@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from ganblocks._checks import require
+from ganblocks._json import read_json
 
 __all__ = ["ModelConfig"]
 
@@ -43,7 +44,7 @@ class ModelConfig:
             TypeError: If the text is JSON, but no object.
             ValueError: If the text is no JSON, or as in `from_dict`.
         """
-        values = json.loads(text)
+        values = read_json(text)
         require(isinstance(values, dict), "text", text[:60], "a JSON object", TypeError)
         return cls.from_dict(values)
 

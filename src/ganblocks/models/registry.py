@@ -4,7 +4,6 @@ The tables below are the one place where a model gets its name in files. Names a
 imported by name: a file chooses among these models and can name nothing else.
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
+from ganblocks._json import read_json
 from ganblocks.errors import CheckpointError
 from ganblocks.models import dcgan, infogan, progan, r3gan, wgan_gp
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
@@ -91,8 +91,8 @@ def load_classifier(path: str | os.PathLike[str]) -> SmallClassifier:
             metadata = {"config": None, **(file.metadata() or {})}
             weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["config"] is not None:
-            metadata["config"] = json.loads(metadata["config"])
-    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+            metadata["config"] = read_json(metadata["config"])
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from error
     with torch.device("meta"):  # the file's claims cost no memory before its weights have confirmed them
         model = classifier_from_metadata(metadata)
@@ -125,5 +125,5 @@ def _build(
     config_type, build = table[name]
     try:
         return build(config_type.from_dict(config))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the latter from torch, for giants
         raise CheckpointError(f"the configuration does not fit the model {name!r}: {error}") from error

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,14 +46,14 @@ class RunLog:
             self._waiting.clear()
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole records; a line torn by a crash is passed over."""
+        """All whole records; a line torn by a crash, or damaged, is passed over."""
         if not self.path.exists():
             return []
         records = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict):
                 records.append(record)
@@ -62,9 +63,14 @@ class RunLog:
         """Drop measurements made after ``images_seen``, which a resumed run will make again; events stay."""
         if not self.path.exists():
             return
-        kept = [r for r in self.read() if "event" in r or int(r.get("images_seen", 0)) <= images_seen]
+        kept = [r for r in self.read() if "event" in r or _whole(r.get("images_seen", 0)) <= images_seen]
         with written_atomically(self.path, sole_writer=True) as file:
             file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _whole(value: Any) -> int:
+    """A number of images; what is none belongs to no run."""
+    return value if isinstance(value, int) else sys.maxsize
 
 
 def _plain(value: Any) -> Any:

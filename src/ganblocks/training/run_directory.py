@@ -100,10 +100,12 @@ def require_own_run_directory(run_dir: Path, settings: Mapping[str, Any]) -> Non
         run_dir.mkdir(parents=True, exist_ok=True)
         if path.exists():
             old = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(old, dict):
+                raise ValueError("it holds no settings")
             _require_same_settings(old, json.loads(_as_json(settings)), run_dir)
     except OSError as error:
         raise CheckpointError(f"the run directory {run_dir} cannot be used: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}); remove it or choose another directory") from error
 
 
