@@ -83,6 +83,53 @@ def test_step_written_out(smoothing: float) -> None:
     np.testing.assert_allclose(log["accuracy"].item(), (logits.argmax(1) == labels).mean(), **for_dtype(torch.float32))
 
 
+class Penalised(Linear):
+    """Half of what each weight is, and the mean size of the logits of the last batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.logits = super().forward(x)
+        return self.logits
+
+    def penalty(self) -> Tensor:
+        return 0.5 * self.linear.weight.sum() + self.logits.square().sum() / len(self.logits)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_step_with_a_penalty_written_out(micro_batch: int | None) -> None:
+    """The penalty is part of the loss and of the gradient, in parts of a batch as in the whole of it."""
+    torch.manual_seed(0)
+    model = Penalised()
+    W = model.linear.weight.detach().numpy().copy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    step = ClassifierStep(model, optimizer=optimizer, penalty=True, micro_batch=micro_batch)
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    labels = np.array([0, 1, 2, 2, 1, 1])
+    logits, target = x @ W.T, np.eye(3)[labels]
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    log = step(torch.from_numpy(x), torch.from_numpy(labels), context(learning_rate=0.1))
+    double = for_dtype(torch.float64)
+    gradient = (softmax - target).T @ x / 6 + 0.5 + 2 * logits.T @ x / 6
+    np.testing.assert_allclose(model.linear.weight.detach().numpy(), W - 0.1 * gradient, **double)
+    assert log.keys() == {"loss", "cross_entropy", "penalty", "accuracy"}
+    cross_entropy, penalty = -(target * np.log(softmax)).sum(1).mean(), 0.5 * W.sum() + (logits**2).sum() / 6
+    np.testing.assert_allclose(log["cross_entropy"].item(), cross_entropy, **double)
+    np.testing.assert_allclose(log["penalty"].item(), penalty, **double)
+    np.testing.assert_allclose(log["loss"].item(), cross_entropy + penalty, **double)
+    np.testing.assert_allclose(log["accuracy"].item(), (logits.argmax(1) == labels).mean(), **for_dtype(torch.float32))
+    assert all(value.dim() == 0 and not value.requires_grad for value in log.values())
+
+
+def test_a_penalty_is_asked_for_only_where_it_is_said() -> None:
+    torch.manual_seed(0)
+    model = Penalised()
+    step = ClassifierStep(model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0))
+    x, labels = torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1])
+    model.penalty = None  # type: ignore[assignment, method-assign]
+    assert step(x, labels, context()).keys() == {"loss", "accuracy"}
+    with pytest.raises(TypeError, match="`penalty` is True, but Linear has no method of that name"):
+        linear_step(penalty=True)
+
+
 def test_the_log_is_of_tensors_without_graph() -> None:
     log = small_step()(*batch(), context())
     assert all(value.dim() == 0 and not value.requires_grad for value in log.values())

@@ -3,13 +3,25 @@
 from ganblocks.data.array_images import ArrayImages, built_in_digits, built_in_faces
 from ganblocks.data.batches import Batches, DatasetBatches, IterableBatches, ProgressiveBatches, as_batches
 from ganblocks.data.download import fetch
+from ganblocks.data.duplicates import (
+    cosine_hash,
+    difference_hash,
+    exact_duplicates,
+    group_numbers,
+    groups_across,
+    hash_distances,
+    near_duplicates,
+)
 from ganblocks.data.idx import FASHION_MNIST_CLASSES, idx_images, read_idx
 from ganblocks.data.image_folder import ImageFolder
+from ganblocks.data.image_table import ImageTable
 from ganblocks.data.in_memory import TensorBatches, read_images
 from ganblocks.data.multi_resolution import MultiResolutionImages
+from ganblocks.data.provenance import Provenance, read_generated, write_generated
 from ganblocks.data.report import BadFile, DatasetReport, check_images
 from ganblocks.data.sampler import ResumableSampler, split
 from ganblocks.data.source import ImageSource
+from ganblocks.data.stratified import cross_validation_folds, stratified_split
 from ganblocks.data.synthetic import FaceFactors, Faces, ShapeFactors, Shapes
 from ganblocks.data.unreadable import LeftOut, OnError
 from ganblocks.data.zip_members import ZipLimits
@@ -25,11 +37,13 @@ __all__ = [
     "Faces",
     "ImageFolder",
     "ImageSource",
+    "ImageTable",
     "IterableBatches",
     "LeftOut",
     "MultiResolutionImages",
     "OnError",
     "ProgressiveBatches",
+    "Provenance",
     "ResumableSampler",
     "ShapeFactors",
     "Shapes",
@@ -39,9 +53,20 @@ __all__ = [
     "built_in_digits",
     "built_in_faces",
     "check_images",
+    "cosine_hash",
+    "cross_validation_folds",
+    "difference_hash",
+    "exact_duplicates",
     "fetch",
+    "group_numbers",
+    "groups_across",
+    "hash_distances",
     "idx_images",
+    "near_duplicates",
+    "read_generated",
     "read_idx",
     "read_images",
     "split",
+    "stratified_split",
+    "write_generated",
 ]

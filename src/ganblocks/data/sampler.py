@@ -11,7 +11,7 @@ __all__ = ["ITEM", "ResumableSampler", "random_words", "split"]
 
 # What a stream of random words is for; part of its seed, so that no two uses share a stream.
 _ORDER, _MIRROR, _SPLIT = 1, 2, 3
-ITEM = 4  # the random numbers of one item of a data set, see `ganblocks.data.items`
+ITEM = 4  # the random numbers of one item of a data set, see `ganblocks.data.items`; 5 and 6 are those of `stratified`
 _BLOCK = 4096  # positions whose mirror bits are drawn together
 
 

@@ -29,6 +29,7 @@ from ganblocks.metrics.ms_ssim import MS_SSIM_WEIGHTS, ms_ssim, ms_ssim_diversit
 from ganblocks.metrics.nearest import memorisation, nearest_neighbors
 from ganblocks.metrics.path_length import perceptual_path_length
 from ganblocks.metrics.prdc import prdc
+from ganblocks.metrics.proportions import McNemar, PairedDifference, mcnemar_test, paired_difference, wilson_interval
 from ganblocks.metrics.resize import resize_images
 from ganblocks.metrics.score import Score
 from ganblocks.metrics.sharding import gather_rows
@@ -52,6 +53,8 @@ __all__ = [
     "FeatureExtractor",
     "Features",
     "InputSpec",
+    "McNemar",
+    "PairedDifference",
     "RunningStatistics",
     "Score",
     "Statistics",
@@ -71,10 +74,12 @@ __all__ = [
     "kernel_distance",
     "kernel_distance_u_statistic",
     "laplacian_pyramid",
+    "mcnemar_test",
     "memorisation",
     "ms_ssim",
     "ms_ssim_diversity",
     "nearest_neighbors",
+    "paired_difference",
     "patch_descriptors",
     "perceptual_path_length",
     "prdc",
@@ -86,4 +91,5 @@ __all__ = [
     "squared_mmd",
     "ssim",
     "torchvision_extractor",
+    "wilson_interval",
 ]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 import torch
 from torch import Tensor
 
 from ganblocks._checks import require, require_rank
+from ganblocks.metrics.proportions import wilson_interval
 from ganblocks.metrics.rows import require_finite
 
 __all__ = ["Averages", "ClassificationReport", "classification_report"]
@@ -186,10 +186,12 @@ def classification_report(
     return ClassificationReport(
         class_names=names,
         accuracy=right / len(true),
-        accuracy_interval=_wilson(right, len(true), confidence),
+        accuracy_interval=wilson_interval(right, len(true), confidence=confidence),
         precision=tuple(precision.tolist()),
         recall=tuple(recall.tolist()),
-        recall_intervals=tuple(_wilson(int(confusion[k, k]), int(support[k]), confidence) for k in classes),
+        recall_intervals=tuple(
+            wilson_interval(int(confusion[k, k]), int(support[k]), confidence=confidence) for k in classes
+        ),
         f1=tuple(f1.tolist()),
         support=tuple(support.tolist()),
         macro=macro,
@@ -238,14 +240,6 @@ def _class_names(
 
 def _is_whole(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-
-
-def _wilson(successes: int, count: int, confidence: float) -> tuple[float, float]:
-    """Wilson interval of a proportion; (0, 1) where nothing was observed."""
-    if count == 0:
-        return (0.0, 1.0)
-    interval = scipy.stats.binomtest(successes, count).proportion_ci(confidence, method="wilson")
-    return (float(interval.low), float(interval.high))
 
 
 def _row(

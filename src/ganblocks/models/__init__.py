@@ -1,9 +1,21 @@
 """Reference models, one paper a file. They hold no loss and no optimizer."""
 
-from ganblocks.models import autoencoder, classifier, dcgan, infogan, progan, r3gan, stacked, vae, wgan_gp
+from ganblocks.models import (
+    autoencoder,
+    backbone_classifier,
+    classifier,
+    dcgan,
+    infogan,
+    progan,
+    r3gan,
+    stacked,
+    vae,
+    wgan_gp,
+)
 
 __all__ = [
     "autoencoder",
+    "backbone_classifier",
     "classifier",
     "dcgan",
     "infogan",

@@ -1,6 +1,6 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
-from ganblocks.training import gan_recipes, information_recipes, recipes
+from ganblocks.training import backbone_recipes, gan_recipes, information_recipes, recipes
 from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.augmentation import AdaptiveAugmentation
 from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
@@ -72,6 +72,7 @@ __all__ = [
     "Trainer",
     "VAEStep",
     "Validation",
+    "backbone_recipes",
     "compile_loss",
     "current_replicas",
     "evaluate_autoencoder",

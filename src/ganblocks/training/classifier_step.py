@@ -1,6 +1,7 @@
 """The science of one batch for classifiers, and how well they do on images kept from training."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,15 @@ class ClassifierStep(NetworkStep):
         optimizer: Over the classifier's parameters.
         label_smoothing: Share of each target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016,
             section 7).
+        penalty: Whether the loss is the cross-entropy plus ``classifier.penalty()``, a 0-d tensor that is asked for
+            after each forward pass; see `ganblocks.models.backbone_classifier`.
         precision: Of the forward pass; ``None`` = float32 on the CPU.
         max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
             trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
         micro_batch: Images that pass through the network at once, at most; ``None`` = all of a batch.
 
     Raises:
+        TypeError: If a penalty is asked for and the classifier has none.
         ValueError: If a number is out of range.
     """
 
@@ -44,11 +48,14 @@ class ClassifierStep(NetworkStep):
         *,
         optimizer: torch.optim.Optimizer,
         label_smoothing: float = 0.0,
+        penalty: bool = False,
         precision: Precision | None = None,
         max_skipped_updates: int = 0,
         micro_batch: int | None = None,
     ) -> None:
         require(0 <= label_smoothing <= 1, "label_smoothing", label_smoothing, "between 0 and 1")
+        if penalty and not callable(getattr(classifier, "penalty", None)):
+            raise TypeError(f"`penalty` is True, but {type(classifier).__name__} has no method of that name")
         super().__init__(
             "classifier",
             optimizer=optimizer,
@@ -58,13 +65,14 @@ class ClassifierStep(NetworkStep):
         )
         self.classifier = classifier
         self.label_smoothing = label_smoothing
+        self.penalty = penalty
 
     def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
         """Train on one batch of images, uint8 or float in [-1, 1], with class indices ``[N]``.
 
         Returns:
             ``loss``, with the smoothed labels, and ``accuracy``, both of this batch before its update: 0-d tensors
-            without graph.
+            without graph. With a penalty ``cross_entropy`` and ``penalty`` too, whose sum is the loss.
 
         Raises:
             TypeError: If the labels are no whole numbers.
@@ -85,7 +93,13 @@ class ClassifierStep(NetworkStep):
         labels = labels.to(self.precision.device, torch.int64, non_blocking=True)
         exact = logits.float() if logits.dtype.itemsize < 4 else logits
         loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
-        return loss, {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+        log = {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
+        if self.penalty:
+            classifier: Any = self.classifier
+            penalty: Tensor = classifier.penalty()
+            log = {"cross_entropy": loss.detach(), "penalty": penalty.detach(), **log}
+            loss = loss + penalty
+        return loss, log
 
 
 @torch.no_grad()
