@@ -39,7 +39,7 @@ from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.gan_recipes import GANRecipe
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
-AVERAGE = 0.999
+AVERAGE = 0.99  # of the generator, an update: WGAN-GP makes only one for 320 images
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,13 +36,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganblocks.data import FASHION_MNIST_CLASSES, TensorBatches, built_in_digits, idx_images, read_images, split
 from ganblocks.errors import GanblocksError
 from ganblocks.metrics import random_extractor
 from ganblocks.metrics.extractors import classifier_extractor
-from ganblocks.models.classifier import SmallClassifier
 from ganblocks.models.dcgan import DCGANConfig, Discriminator, Generator
 from ganblocks.models.registry import load_classifier
 from ganblocks.training import (
@@ -165,7 +164,7 @@ def build(options: argparse.Namespace, data: Data) -> tuple[DCGANConfig, GANReci
     return config, (gan_recipes.dcgan_tutorial if tutorial else gan_recipes.dcgan_document)(**changes)
 
 
-def confidence(classifier: SmallClassifier, images: Tensor) -> dict[str, float]:
+def confidence(classifier: nn.Module, images: Tensor) -> dict[str, float]:
     """How sure a classifier is of samples, and how many classes it finds among them."""
     shares = predict_logits(classifier, images).softmax(dim=1)
     certainty, classes = shares.max(dim=1)

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganblocks.data import ArrayImages, ImageFolder, TensorBatches, read_images, split
+from ganblocks.data import ImageFolder, TensorBatches, drawn_scans, read_images, split
 from ganblocks.errors import DataError, GanblocksError
 from ganblocks.metrics import random_extractor
 from ganblocks.models.wgan_gp import Critic, Generator, WGANGPConfig
@@ -213,7 +213,7 @@ def open_data(options: argparse.Namespace) -> tuple[Tensor, str]:
     """All different images of the class, uint8 [N, 3, R, R], and what the source says of itself."""
     if options.data is None:
         print(f"No files: using {DRAWN} drawn scans, {'with' if options.label == 'yes' else 'without'} a bright spot.")
-        drawn = drawn_scans(options.label, DRAWN, options.resolution)
+        drawn = drawn_scans(DRAWN, options.resolution, spot=options.label == "yes")
         return read_images(drawn, options.resolution)[0], drawn.fingerprint
     path: Path = options.data
     if path.is_dir():  # a folder that holds nothing but one zip
@@ -232,32 +232,6 @@ def open_data(options: argparse.Namespace) -> tuple[Tensor, str]:
     kept = list(first.values())
     print(f"{len(images):,} images of the class {options.label!r}, {len(images) - len(kept):,} duplicates left out")
     return images[kept], source.fingerprint
-
-
-def drawn_scans(label: str, count: int, side: int) -> ArrayImages:
-    """Grey ovals with a bright rim and two dark hollows, and for the label "yes" a bright spot: nobody's brain."""
-    rng = np.random.default_rng([side, label == "yes"])
-    y, x = np.mgrid[:side, :side] * (2 / (side - 1)) - 1  # -1 to 1
-
-    def uniform(low: float, high: float) -> Any:
-        return rng.uniform(low, high, (count, 1, 1))
-
-    def inside(r: Any, sharpness: float = side / 2) -> Any:
-        return 1 / (1 + np.exp(np.clip(sharpness * (r - 1), -50, 50)))
-
-    u, v = x - uniform(-0.06, 0.06), y - uniform(-0.06, 0.06)
-    width, height, angle = uniform(0.62, 0.8), uniform(0.78, 0.92), uniform(-0.15, 0.15)
-    u, v = (u * np.cos(angle) + v * np.sin(angle)) / width, (v * np.cos(angle) - u * np.sin(angle)) / height
-    r = np.hypot(u, v)
-    pixels = uniform(0.6, 0.9) * (inside(r) - inside(r / 0.9)) + uniform(0.3, 0.45) * inside(r / 0.84)
-    hollow = np.hypot((np.abs(u) - uniform(0.12, 0.2)) / 0.1, (v - uniform(-0.15, 0.1)) / uniform(0.2, 0.35))
-    pixels = pixels - 0.25 * inside(hollow, side / 16)
-    if label == "yes":
-        where, distance = uniform(0, 2 * np.pi), uniform(0.3, 0.55)
-        spot = np.hypot(u - distance * np.cos(where), v - distance * np.sin(where)) / uniform(0.12, 0.25)
-        pixels = pixels + uniform(0.35, 0.5) * inside(spot, side / 16)
-    pixels = pixels + rng.normal(0, 0.01, pixels.shape)
-    return ArrayImages(np.clip(pixels, 0, 1), layout="NHW", image_channels=3)
 
 
 def build(options: argparse.Namespace) -> tuple[WGANGPConfig, GANRecipe]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import safetensors.torch
 import torch
 
 from ganblocks.errors import CheckpointError
+from ganblocks.metrics.extractors import classifier_extractor
+from ganblocks.metrics.input_spec import InputSpec
 from ganblocks.models import progan
+from ganblocks.models.backbone_classifier import BackboneClassifier, BackboneClassifierConfig
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
 from ganblocks.models.registry import (
@@ -20,6 +24,7 @@ from ganblocks.models.registry import (
     generator_from_metadata,
     load_classifier,
 )
+from tolerances import for_dtype
 
 CONFIG = progan.ProGANConfig.karras2018(8, latent_dim=4, base_channels=16, max_channels=4, image_channels=1)
 
@@ -45,7 +50,7 @@ def test_a_huge_configuration_takes_no_memory_on_the_meta_device() -> None:
 
 def test_every_model_of_the_table_has_a_configuration_that_goes_through_json() -> None:
     assert "progan" in GENERATORS
-    assert "classifier" in CLASSIFIERS
+    assert {"classifier", "backbone_classifier"} <= CLASSIFIERS.keys()
     for config_type, build in (*GENERATORS.values(), *CLASSIFIERS.values()):
         assert issubclass(config_type, ModelConfig)
         assert callable(build)
@@ -106,7 +111,7 @@ def test_the_described_classifier_comes_with_every_field_of_its_configuration() 
 
 @pytest.mark.parametrize("metadata", [{"config": SMALL.to_dict()}, {"model": "progan", "config": SMALL.to_dict()}])
 def test_a_classifier_is_always_named(metadata: dict[str, Any]) -> None:
-    with pytest.raises(CheckpointError, match="this ganblocks knows: classifier"):
+    with pytest.raises(CheckpointError, match="this ganblocks knows: backbone_classifier, classifier"):
         classifier_from_metadata(metadata)
     with pytest.raises(CheckpointError, match="how the classifier was built"):
         classifier_from_metadata({"model": "classifier"})
@@ -176,3 +181,44 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
 def test_the_classifier_example_writes_a_name_of_the_table() -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "classifier_mnist.py"
     assert '"model": "classifier",' in example.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "regnet_y_400mf"])
+def test_a_backbone_classifier_comes_back_with_the_constants_that_no_file_holds(tmp_path: Path, backbone: str) -> None:
+    config = BackboneClassifierConfig(backbone=backbone, num_classes=3, hidden_dim=4, pooling="max")
+    model = BackboneClassifier(config)
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
+    model(images)  # running statistics other than those of the start
+    about = {"model": "backbone_classifier", "config": config.to_json()}
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "classifier.safetensors", about)
+    expected = model.eval()(images)
+    state = torch.get_rng_state()
+    loaded = load_classifier(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(loaded) is BackboneClassifier
+    assert loaded.config == config
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert torch.equal(loaded(images), expected)
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    found = classifier_extractor(loaded, spec=InputSpec(32))(pixels)
+    wanted = loaded.features(pixels.float() / 127.5 - 1)
+    torch.testing.assert_close(found.features, wanted, **for_dtype(torch.float32))
+    torch.testing.assert_close(found.logits, loaded.head(wanted), **for_dtype(torch.float32))
+
+
+def test_a_huge_backbone_classifier_takes_no_memory_before_its_weights_confirm_it(tmp_path: Path) -> None:
+    config = BackboneClassifierConfig(backbone="mobilenet_v3_small", hidden_dim=10**9)
+    about = {"model": "backbone_classifier", "config": config.to_json()}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", about)
+    with pytest.raises(CheckpointError, match="weights do not fit the configuration"):
+        load_classifier(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit the model 'backbone_classifier'.*resnet19"):
+        classifier_from_metadata({"model": "backbone_classifier", "config": {"backbone": "resnet19"}})
+
+
+def test_without_torchvision_a_backbone_classifier_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    metadata = {"model": "backbone_classifier", "config": BackboneClassifierConfig().to_dict()}
+    with pytest.raises(ImportError, match=r'pip install "ganblocks\[vision\]"'):
+        classifier_from_metadata(metadata)

@@ -75,6 +75,15 @@ def test_a_classifier_sees_its_epochs_with_a_tenth_of_warm_up() -> None:
     assert recipe.replace(warmup=0.0).schedule(1000).warmup_images == 0
 
 
+def test_a_number_of_updates_replaces_the_epochs_whatever_the_size_of_the_data() -> None:
+    recipe = recipes.small_classifier(batch_size=20, warmup=0.1)
+    for count in (7, 1000):
+        schedule = recipe.schedule(count, updates=50)
+        assert (schedule.total_images, schedule.batch_size, schedule.warmup_images) == (1000, 20, 100)
+    with pytest.raises(ValueError, match="updates"):
+        recipe.schedule(7, updates=0)
+
+
 def test_the_classifiers_numbers_reach_its_step() -> None:
     recipe = recipes.small_classifier(betas=(0.8, 0.9), adam_eps=1e-6, label_smoothing=0.1, learning_rate=0.5)
     step = recipe.build_step(torch.nn.Linear(2, 2))

@@ -1,8 +1,10 @@
 """Images from folders, zips, arrays and drawings, at every resolution, in an order that can be repeated."""
 
 from ganblocks.data.array_images import ArrayImages, built_in_digits, built_in_faces
+from ganblocks.data.augmented_images import AugmentedImages, classical_augmentation
 from ganblocks.data.batches import Batches, DatasetBatches, IterableBatches, ProgressiveBatches, as_batches
 from ganblocks.data.download import fetch
+from ganblocks.data.drawn_scans import drawn_scans
 from ganblocks.data.duplicates import (
     cosine_hash,
     difference_hash,
@@ -29,6 +31,7 @@ from ganblocks.data.zip_members import ZipLimits
 __all__ = [
     "FASHION_MNIST_CLASSES",
     "ArrayImages",
+    "AugmentedImages",
     "BadFile",
     "Batches",
     "DatasetBatches",
@@ -53,9 +56,11 @@ __all__ = [
     "built_in_digits",
     "built_in_faces",
     "check_images",
+    "classical_augmentation",
     "cosine_hash",
     "cross_validation_folds",
     "difference_hash",
+    "drawn_scans",
     "exact_duplicates",
     "fetch",
     "group_numbers",

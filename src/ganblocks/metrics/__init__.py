@@ -4,6 +4,7 @@ Real first, generated second; lower is better where the name says distance. Ever
 refuses to be compared with one that was made in another way.
 """
 
+from ganblocks.metrics.arms import ArmComparison, ArmResult, compare_arms
 from ganblocks.metrics.classification import Averages, ClassificationReport, classification_report
 from ganblocks.metrics.evaluation import METRICS, Evaluation, evaluate
 from ganblocks.metrics.extractors import (
@@ -46,6 +47,8 @@ __all__ = [
     "DEFAULT_LAYERS",
     "METRICS",
     "MS_SSIM_WEIGHTS",
+    "ArmComparison",
+    "ArmResult",
     "Averages",
     "ClassificationReport",
     "Evaluation",
@@ -61,6 +64,7 @@ __all__ = [
     "active_units",
     "classification_report",
     "classifier_extractor",
+    "compare_arms",
     "estimated_bias",
     "evaluate",
     "expected_bias",

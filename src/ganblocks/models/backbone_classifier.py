@@ -158,8 +158,8 @@ class BackboneClassifier(nn.Module):
         self.head = initialize(nn.Linear(config.hidden_dim, config.num_classes), "glorot_uniform")
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", _constant(_IMAGENET_MEAN), persistent=False)
+        self.register_buffer("std", _constant(_IMAGENET_STD), persistent=False)
         self._activity: Tensor | None = None
 
     def features(self, images: Tensor) -> Tensor:
@@ -270,6 +270,12 @@ class BackboneClassifier(nn.Module):
         return {**self.__dict__, "_activity": None}  # a copy has no part in the graph
 
 
+def _constant(values: tuple[float, ...]) -> Tensor:
+    """[1, 3, 1, 1] on the default device; real under ``torch.device("meta")`` too, as no state dict brings it later."""
+    device = torch.get_default_device()
+    return torch.tensor(values, device="cpu" if device.type == "meta" else device).reshape(1, 3, 1, 1)
+
+
 def _mean_absolute_sum(features: Tensor) -> Tensor:
     """Sum of absolute values, an image; 0 where there is no image."""
     return _wide(features).abs().sum() / max(len(features), 1)
@@ -287,7 +293,7 @@ def _torchvision_backbone(name: str, state: Mapping[str, Tensor] | None) -> tupl
         raise ImportError('torchvision is needed for this, but missing: pip install "ganblocks[vision]"') from error
     known = [other for other in models.list_models(module=models) if other.startswith(_FAMILIES)]
     require(name in known, "backbone", name, f"one of {', '.join(known)}")
-    network: nn.Module = models.get_model(name, weights=None)
+    network = _network(models, name)
     names = [child for child, _ in network.named_children()]
     end = min(names.index(last) for last in _ENDS if last in names)
     backbone = nn.Sequential(OrderedDict(list(network.named_children())[:end]))
@@ -297,6 +303,18 @@ def _torchvision_backbone(name: str, state: Mapping[str, Tensor] | None) -> tupl
     with torch.no_grad(), evaluation_mode(backbone):
         width: int = backbone(parameter.new_zeros(1, 3, _SMALLEST_SIDE, _SMALLEST_SIDE)).shape[1]
     return backbone, width
+
+
+def _network(models: Any, name: str) -> nn.Module:
+    """Torchvision's network with its random start, on the default device."""
+    network: nn.Module
+    if name.startswith("regnet_") and torch.get_default_device().type == "meta":
+        # Torchvision works out their widths with tensors, of which it needs the numbers.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            network = models.get_model(name, weights=None)
+        return network.to("meta")
+    network = models.get_model(name, weights=None)
+    return network
 
 
 def _load(backbone: nn.Module, state: Mapping[str, Tensor], known: set[str], name: str) -> None:

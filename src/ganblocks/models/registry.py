@@ -16,10 +16,21 @@ from torch import Tensor, nn
 from ganblocks._json import read_json
 from ganblocks.errors import CheckpointError
 from ganblocks.models import dcgan, infogan, progan, r3gan, wgan_gp
+from ganblocks.models.backbone_classifier import BackboneClassifier, BackboneClassifierConfig
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
 
-__all__ = ["CLASSIFIERS", "GENERATORS", "classifier_from_metadata", "generator_from_metadata", "load_classifier"]
+__all__ = [
+    "CLASSIFIERS",
+    "GENERATORS",
+    "Classifier",
+    "classifier_from_metadata",
+    "generator_from_metadata",
+    "load_classifier",
+]
+
+Classifier = SmallClassifier | BackboneClassifier
+"""Both give logits, have ``features(images)`` and ``head``, and a ``config`` with ``num_classes``."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -30,8 +41,9 @@ GENERATORS: dict[str, tuple[type[ModelConfig], Callable[[Any], nn.Module]]] = {
     "r3gan": (r3gan.R3GANConfig, r3gan.Generator),
     "wgan_gp": (wgan_gp.WGANGPConfig, wgan_gp.Generator),
 }
-CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], SmallClassifier]]] = {
+CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], Classifier]]] = {
     "classifier": (ClassifierConfig, SmallClassifier),
+    "backbone_classifier": (BackboneClassifierConfig, BackboneClassifier),
 }
 
 BEFORE_NAMES = "progan"  # the only model when checkpoints did not name theirs yet
@@ -54,7 +66,7 @@ def generator_from_metadata(metadata: Mapping[str, Any]) -> nn.Module:
     return _build(GENERATORS, metadata.get("model", BEFORE_NAMES), metadata, "generator")
 
 
-def classifier_from_metadata(metadata: Mapping[str, Any]) -> SmallClassifier:
+def classifier_from_metadata(metadata: Mapping[str, Any]) -> Classifier:
     """Build the classifier that a checkpoint or an exported file describes, with fresh weights.
 
     Args:
@@ -62,15 +74,17 @@ def classifier_from_metadata(metadata: Mapping[str, Any]) -> SmallClassifier:
             not matter.
 
     Returns:
-        The classifier, in training mode, on torch's default device. Under ``torch.device("meta")`` it takes no memory.
+        The classifier, in training mode, on torch's default device. Under ``torch.device("meta")`` it takes no memory,
+        but for the constants that no state dict holds; a backbone of torchvision's RegNets takes its own for a moment.
 
     Raises:
         CheckpointError: If there is no configuration, the model is unknown, or the two do not fit.
+        ImportError: If it is a backbone classifier and torchvision is missing.
     """
     return _build(CLASSIFIERS, metadata.get("model"), metadata, "classifier")
 
 
-def load_classifier(path: str | os.PathLike[str]) -> SmallClassifier:
+def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     """The classifier that a finished run has left: ready to give logits and features.
 
     Args:
@@ -81,6 +95,7 @@ def load_classifier(path: str | os.PathLike[str]) -> SmallClassifier:
 
     Raises:
         CheckpointError: If there is no such file, it is damaged, or weights and description do not fit each other.
+        ImportError: If it is a backbone classifier and torchvision is missing.
     """
     path = Path(path)
     path = path / CLASSIFIER_FILE if path.is_dir() else path

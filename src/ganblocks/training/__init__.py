@@ -7,6 +7,7 @@ from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoen
 from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, SampleSheets, Summary, TensorBoard
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
 from ganblocks.training.checkpoint_directory import read_newest_checkpoint
+from ganblocks.training.classifier_answers import ClassifierAnswers, train_for_answers
 from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
 from ganblocks.training.compiled_loss import compile_loss
 from ganblocks.training.distributed import Replicas, current_replicas, joined_processes
@@ -39,6 +40,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "CheckpointStore",
+    "ClassifierAnswers",
     "ClassifierStep",
     "ConstantSchedule",
     "CosineSchedule",
@@ -89,4 +91,5 @@ __all__ = [
     "pretrain_stack",
     "read_newest_checkpoint",
     "recipes",
+    "train_for_answers",
 ]

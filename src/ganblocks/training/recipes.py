@@ -214,13 +214,19 @@ class ClassifierRecipe:
         """A copy with other values in the named fields."""
         return dataclasses.replace(self, **changes)
 
-    def schedule(self, dataset_images: int) -> CosineSchedule:
+    def schedule(self, dataset_images: int, *, updates: int | None = None) -> CosineSchedule:
         """The schedule for a data set with this many images.
+
+        Args:
+            dataset_images: Images in the data set.
+            updates: Training ends after this many, whatever `epochs` says: a smaller and a larger data set are compared
+                fairly after the same number. ``None`` = after `epochs`.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        images = self.epochs * dataset_images
+        require(updates is None or updates >= 1, "updates", updates, "at least 1, or None")
+        images = self.epochs * dataset_images if updates is None else updates * self.batch_size
         return CosineSchedule(images, self.batch_size, self.learning_rate, warmup_images=int(self.warmup * images))
 
     def build_step(self, classifier: nn.Module, *, precision: Precision | None = None) -> ClassifierStep:
