@@ -43,6 +43,7 @@ EXTRAS = (
     "matplotlib",
     "tensorboard",
     "torch.utils.tensorboard",
+    "networkx",
     "torchvision",
     "timm",
     "sklearn",

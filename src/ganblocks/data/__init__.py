@@ -19,6 +19,15 @@ from ganblocks.data.image_folder import ImageFolder
 from ganblocks.data.image_table import ImageTable
 from ganblocks.data.in_memory import TensorBatches, read_images
 from ganblocks.data.multi_resolution import MultiResolutionImages
+from ganblocks.data.painting_augmentation import PaintingPolicy, painting_augmentation
+from ganblocks.data.paintings import (
+    Artist,
+    PainterCount,
+    Paintings,
+    painter_key,
+    read_artists,
+    write_label_table,
+)
 from ganblocks.data.provenance import Provenance, read_generated, write_generated
 from ganblocks.data.report import BadFile, DatasetReport, check_images
 from ganblocks.data.sampler import ResumableSampler, split
@@ -31,6 +40,7 @@ from ganblocks.data.zip_members import ZipLimits
 __all__ = [
     "FASHION_MNIST_CLASSES",
     "ArrayImages",
+    "Artist",
     "AugmentedImages",
     "BadFile",
     "Batches",
@@ -45,6 +55,9 @@ __all__ = [
     "LeftOut",
     "MultiResolutionImages",
     "OnError",
+    "PainterCount",
+    "PaintingPolicy",
+    "Paintings",
     "ProgressiveBatches",
     "Provenance",
     "ResumableSampler",
@@ -68,10 +81,14 @@ __all__ = [
     "hash_distances",
     "idx_images",
     "near_duplicates",
+    "painter_key",
+    "painting_augmentation",
+    "read_artists",
     "read_generated",
     "read_idx",
     "read_images",
     "split",
     "stratified_split",
     "write_generated",
+    "write_label_table",
 ]

@@ -19,6 +19,14 @@ from ganblocks.models import dcgan, infogan, progan, r3gan, wgan_gp
 from ganblocks.models.backbone_classifier import BackboneClassifier, BackboneClassifierConfig
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
+from ganblocks.models.painting_classifier import (
+    PaintingCNN,
+    PaintingCNNConfig,
+    PaintingMLP,
+    PaintingMLPConfig,
+    TwoLayerPaintingCNN,
+    TwoLayerPaintingCNNConfig,
+)
 
 __all__ = [
     "CLASSIFIERS",
@@ -29,8 +37,8 @@ __all__ = [
     "load_classifier",
 ]
 
-Classifier = SmallClassifier | BackboneClassifier
-"""Both give logits, have ``features(images)`` and ``head``, and a ``config`` with ``num_classes``."""
+Classifier = SmallClassifier | BackboneClassifier | PaintingCNN | PaintingMLP | TwoLayerPaintingCNN
+"""All give logits, have ``features(images)`` and ``head``, and a ``config`` with ``num_classes``."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -44,6 +52,9 @@ GENERATORS: dict[str, tuple[type[ModelConfig], Callable[[Any], nn.Module]]] = {
 CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], Classifier]]] = {
     "classifier": (ClassifierConfig, SmallClassifier),
     "backbone_classifier": (BackboneClassifierConfig, BackboneClassifier),
+    "painting_cnn": (PaintingCNNConfig, PaintingCNN),
+    "painting_mlp": (PaintingMLPConfig, PaintingMLP),
+    "two_layer_painting_cnn": (TwoLayerPaintingCNNConfig, TwoLayerPaintingCNN),
 }
 
 BEFORE_NAMES = "progan"  # the only model when checkpoints did not name theirs yet

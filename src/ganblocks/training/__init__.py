@@ -18,6 +18,7 @@ from ganblocks.training.guard import FiniteGuard
 from ganblocks.training.information_step import InformationStep
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
+from ganblocks.training.optimizers import KerasRMSprop
 from ganblocks.training.plateau import ReduceOnPlateau
 from ganblocks.training.precision import Precision
 from ganblocks.training.pretraining import pretrain_stack
@@ -52,6 +53,7 @@ __all__ = [
     "GracefulStop",
     "GuardedStep",
     "InformationStep",
+    "KerasRMSprop",
     "Measurements",
     "NearestSheet",
     "Phase",
