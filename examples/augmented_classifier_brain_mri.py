@@ -11,9 +11,9 @@ Needs: pip install "ganblocks[train,vision]". Runs on a CPU or a GPU; a GAN of t
 two cores, a small classifier half a minute.
 
 --protocol split, the default: pictures whose pixels are equal are there once; nearly equal ones stay together; then
-the real pictures are split once into parts for training, validation and test. A WGAN-GP for each class learns from the
-training part only. The arms are trained for equally many updates at one batch size, each with several seeds of the
-classifier and several GANs, and all answer for the same real test pictures:
+the real pictures are split once into parts for training, validation and test. GANs learn from the training part only
+(--gan: a WGAN-GP for each class, or a DCGAN that is told the class). The arms are trained for equally many updates at
+one batch size, each with several seeds of the classifier and several GANs, and all answer for the same real pictures:
     real                    the training part as it is
     real + classical        the same, mirrored, turned, shifted and zoomed a little at random
     real + generated        the same, and as many generated pictures (--generated-per-real)
@@ -27,7 +27,7 @@ The run directory (--out) ends up with
     comparison.md           the answer: accuracy, intervals, differences, tests, cross-entropy and penalty apart
     figures/, report.html   the arms, curves, confusions, samples beside real pictures; all of it on one page
     pictures.csv            every picture with its class and part
-    .../gan-0/              a GAN for each class, and generated/: its pictures, each of which says that it is generated
+    .../gan-0/              the GAN, and generated/: its pictures, each of which says that it is generated
     .../real-0/ and so on   one run a classifier, with its answers
 
 Stopping (Ctrl-C, SIGTERM, a crash) loses nothing: the same command goes on where it was. No diagnosis can be made by
@@ -67,9 +67,9 @@ from ganblocks.data import (
 )
 from ganblocks.errors import DataError, GanblocksError
 from ganblocks.metrics import compare_arms, wilson_interval
+from ganblocks.models import dcgan, wgan_gp
 from ganblocks.models.backbone_classifier import BackboneClassifier, BackboneClassifierConfig
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
-from ganblocks.models.wgan_gp import Critic, Generator, WGANGPConfig
 from ganblocks.training import (
     AdaptiveAugmentation,
     ClassifierAnswers,
@@ -109,14 +109,15 @@ HASHED = 128  # side of the pictures whose hashes are compared
 DRAWN = 60  # pictures of each class, where there are no files
 DEFAULTS: dict[str, dict[str, Any]] = {  # an option that is not given has the first value that is found in these
     "smoke": {
-        "resolution": 16, "gan_resolution": 16, "gan_channels": 4, "gan_steps": 3, "gans": 1, "seeds": 2, "updates": 6,
-        "batch_size": 8, "folds": 2, "epochs": 1,
+        "resolution": 16, "gan_resolution": 16, "gan_channels": 4, "gan_steps": 4, "gan_batch_size": 8, "gans": 1,
+        "seeds": 2, "updates": 6, "batch_size": 8, "folds": 2, "epochs": 1,
     },
     "backbone": {"resolution": 224, "batch_size": 8, "updates": 780},
     "drawn": {"resolution": 32, "gan_resolution": 32, "gan_channels": 8, "gan_steps": 150, "updates": 100},
-    "cpu": {"gan_resolution": 64, "gan_channels": 16, "gan_steps": 800},
+    "cpu": {"gan": "dcgan", "gan_resolution": 64, "gan_channels": 24, "gan_steps": 2000, "gan_batch_size": 16},
     "always": {
-        "resolution": 64, "gan_resolution": 128, "gan_channels": 64, "gan_steps": 8000, "gans": 2, "seeds": 5,
+        "resolution": 64, "gan": "wgan_gp", "gan_resolution": 128, "gan_channels": 64, "gan_steps": 8000,
+        "gan_batch_size": 64, "gans": 2, "seeds": 5,
         "updates": 400, "batch_size": 16, "folds": 5, "epochs": 30,
     },
 }  # fmt: skip
@@ -182,26 +183,27 @@ class Study:
             if small
             else BackboneClassifierConfig.document(backbone=options.model, num_classes=len(self.classes))
         )
-        self.gan_config = WGANGPConfig(
-            resolution=options.gan_resolution,
-            latent_dim=64 if options.gan_channels < 64 else 128,
-            image_channels=self.real.gan_images.shape[1],
-            base_channels=options.gan_channels,
-            max_channels=max(256, 16 * options.gan_channels),
+        widths = {"base_channels": options.gan_channels, "max_channels": max(256, 16 * options.gan_channels)}
+        widths["latent_dim"] = 64 if options.gan_channels < 64 else 128
+        widths["image_channels"] = self.real.gan_images.shape[1]
+        self.gan_config: Any = (
+            dcgan.DCGANConfig.radford2016(options.gan_resolution, num_classes=len(self.classes), **widths)
+            if options.gan == "dcgan"
+            else wgan_gp.WGANGPConfig(resolution=options.gan_resolution, **widths)
         )
         self.settings = {
             "protocol": options.protocol,
             "data": fingerprint,
             "classifier": self.config.to_dict(),
             "weights": None if options.weights is None else options.weights.name,
-            "gan": self.gan_config.to_dict(),
+            "gan": {"model": options.gan, **self.gan_config.to_dict()},
             "precision": self.precision.name,
             **{name: getattr(options, name) for name in ("gan_steps", "gan_batch_size", "gan_augment", "batch_size")},
             **{name: getattr(options, name) for name in ("updates", "epochs", "seed", "generated_per_real")},
         }
 
     def gan_pictures(self, training: Pictures, gan: int, folder: Path, counts: Sequence[int]) -> Pictures:
-        """Train a GAN for each class on these pictures and nothing else, and read the pictures that it makes.
+        """Train a GAN on these pictures and nothing else, or one for each class, and read the pictures that it makes.
 
         Args:
             training: What it learns from.
@@ -212,19 +214,23 @@ class Study:
         Raises:
             StoppedError: The user asked for it.
         """
+        options = self.options
+        told = options.gan == "dcgan"  # the class, by one GAN for all
+        generator: Any = self._trained_generator(training, gan, folder / "all") if told else None
         for number, (name, count) in enumerate(zip(self.classes, counts, strict=True)):
-            run_dir = folder / name
-            generator = self._trained_generator(training.gan_images[training.labels == number], gan, run_dir, name)
+            if not told:
+                of_class = training.rows(np.flatnonzero(training.labels.numpy() == number))
+                generator = self._trained_generator(of_class, gan, folder / name)
+            label = torch.tensor([number], device=self.device) if told else None
             for index in range(count):
                 path = folder / "generated" / name / f"{name}_{index:04d}.png"
                 if not path.is_file():
-                    image = generator.sample(1, seed=1000 * (gan + 1) + index)[0]
-                    about = {"model": "wgan_gp", "class": name, "gan": gan, "run": run_dir.name}
-                    write_generated(image.cpu(), path, about)
-        options = self.options
+                    seed = 1000 * (len(self.classes) * gan + number) + index
+                    image = generator.sample(1, seed=seed, labels=label)[0]
+                    write_generated(image.cpu(), path, {"model": options.gan, "class": name, "gan": gan})
         channels, gan_channels = self.real.images.shape[1], self.real.gan_images.shape[1]
         tables = [
-            ImageTable.from_folder(folder / "generated", image_channels=3 if count == 3 else 1, crop="squash")
+            ImageTable.from_folder(folder / "generated", image_channels=count, crop="squash")
             for count in (channels, gan_channels)
         ]
         if "real" in tables[0].provenance:
@@ -234,45 +240,60 @@ class Study:
         images, gan_images = (read_images(table, size)[0] for table, size in zip(tables, sizes, strict=True))
         return Pictures(tables[0].names, images, gan_images, labels, torch.ones(len(labels), dtype=torch.bool))
 
-    def _trained_generator(self, images: Tensor, gan: int, run_dir: Path, name: str) -> Generator:
+    def _trained_generator(self, training: Pictures, gan: int, run_dir: Path) -> Any:
+        """A WGAN-GP, or the moving average of a DCGAN that is told the class; both see augmented pictures."""
         options, config = self.options, self.gan_config
-        recipe = gan_recipes.gulrajani2017(
-            generator_steps=options.gan_steps,
-            batch_size=options.gan_batch_size,
-            learning_rate=2e-4,
-            betas=(0.5, 0.9),
-        )
+        told = options.gan == "dcgan"
+        recipe = gan_recipes.gulrajani2017(learning_rate=2e-4, betas=(0.5, 0.9))
+        if told:
+            recipe = gan_recipes.radford2016(ema_decay=0.995)
+        recipe = recipe.replace(generator_steps=options.gan_steps, batch_size=options.gan_batch_size)
         torch.manual_seed(gan)
-        generator, critic = Generator(config).to(self.device), Critic(config).to(self.device)
+        generator = (dcgan.Generator(config) if told else wgan_gp.Generator(config)).to(self.device)
+        critic = (dcgan.Discriminator(config) if told else wgan_gp.Critic(config)).to(self.device)
         augment = None
         if options.gan_augment:
             augment = AdaptiveAugmentation(options.gan_augment, probability=1.0, ramp_images=None)
         step = recipe.build_step(
-            generator, critic, latent_dim=config.latent_dim, precision=self.precision, augment=augment
+            generator,
+            critic,
+            latent_dim=config.latent_dim,
+            conditional=told,
+            precision=self.precision,
+            augment=augment,
         )
+        sampled: Any = generator if step.ema is None else step.ema.module
+        columns = torch.arange(len(self.classes), device=self.device).repeat(8) if told else None
+        shown = 16 if columns is None else len(columns)
+        schedule = recipe.schedule(len(training))
         trainer = Trainer(
             step,
-            TensorBatches(images, seed=gan),
-            recipe.schedule(len(images)),
+            TensorBatches(training.gan_images, training.labels if told else None, seed=gan),
+            schedule,
             run_dir=run_dir,
             seed=gan,
             resume=options.resume,
-            settings={**self.settings, "class": name, "images": len(images)},
+            settings={**self.settings, "images": len(training)},
             callbacks=[
                 ProgressBar(),
-                SampleSheets(lambda _: generator.sample(16, seed=1), fractions=(0.25, 0.5, 0.75, 1.0), columns=4),
-                Summary(title=f"WGAN-GP, {len(images):,} pictures of the class {name!r}"),
+                SampleSheets(
+                    lambda _: sampled.sample(shown, seed=1, labels=columns),
+                    fractions=(0.25, 0.5, 0.75, 1.0),
+                    columns=len(self.classes) if told else 4,
+                ),
+                Summary(title=f"{options.gan}, {len(training):,} pictures"),
             ],
             log_images=recipe.n_critic * recipe.batch_size,
-            save_images=max(1, recipe.schedule(len(images)).total_images // 10),
+            save_images=max(1, schedule.total_images // 10),
             keep_last=1,
-            metadata=lambda _: {"model": "wgan_gp", "config": config.to_dict()},
+            metadata=lambda _: {"model": options.gan, "config": config.to_dict()},
         )
-        if not run_dir.is_dir() or not any(run_dir.glob("samples/*.png")):
-            print(f"GAN {gan}, class {name!r}: {len(images):,} pictures, {options.gan_steps:,} updates", flush=True)
+        if not (run_dir / "config.json").exists():
+            where = run_dir.relative_to(self.out)
+            print(f"{where}: {len(training):,} pictures, {options.gan_steps:,} updates of the generator", flush=True)
         if not trainer.fit().finished:
             raise StoppedError
-        return generator
+        return sampled
 
     def answers(
         self,
@@ -376,15 +397,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--batch-size", type=int, help="of the classifiers (default: 16; networks of torchvision 8)")
     add("--seeds", type=int, help="classifiers trained for each arm and GAN (default: 5)")
     add("--gans", type=int, help="GANs trained, each with its seed (default: 2)")
+    add(
+        "--gan",
+        choices=("wgan_gp", "dcgan"),
+        help="one a class, or one that is told the class and learns faster (default: wgan_gp; CPU dcgan)",
+    )
     add("--gan-resolution", type=int, help="side of the generated images: 16, 32, ... 512 (default: 128; CPU 64)")
-    add("--gan-channels", type=int, help="width at the largest maps (default: 64; CPU 16)")
-    add("--gan-steps", type=int, help="updates of the generator (default: 8000; CPU 800)")
-    add("--gan-batch-size", type=int, default=8, help="(default: %(default)s)")
+    add("--gan-channels", type=int, help="width at the largest maps (default: 64; CPU 24)")
+    add("--gan-steps", type=int, help="updates of the generator (default: 8000; CPU 2000)")
+    add("--gan-batch-size", type=int, help="(default: 64; CPU 16)")
     add(
         "--gan-augment",
         nargs="*",
-        default=["translation"],
-        help="what the critic sees augmented (default: translation)",
+        default=["translation", "cutout"],
+        help="of all that the critic sees (default: translation cutout)",
     )
     add("--generated-per-real", type=float, default=1.0, help="generated images for each real one (default: 1)")
     add("--folds", type=int, help="of the cross-validation (default: 5)")
@@ -663,9 +689,10 @@ def describe(study: Study) -> str:
     start = "" if options.model == "small" else ", pretrained" if options.weights else ", from random weights"
     length = f"{options.epochs} epochs" if options.protocol == "document" else f"{options.updates:,} updates"
     size, gan_size = options.resolution, options.gan_resolution
+    kind = "one DCGAN that is told the class," if options.gan == "dcgan" else "a WGAN-GP for each class,"
     return (
         f"Each run: {name} at {size}x{size}{start}, {length} of {options.batch_size} pictures, and {options.seeds} "
-        f"seeds. GANs: WGAN-GP at {gan_size}x{gan_size}, one a class, {options.gan_steps:,} updates of "
+        f"seeds. GANs: {kind} at {gan_size}x{gan_size}, {options.gan_steps:,} updates of "
         f"{options.gan_batch_size} pictures. torch {torch.__version__}, {study.precision.name} on {study.device}."
     )
 

@@ -139,7 +139,7 @@ def test_generated_pictures_say_so_and_are_as_many_as_the_real_ones(finished: tu
         assert len(files) == sum(row["class"] == name and row["part"] == "training" for row in rows)
         about = read_generated(files[0])
         assert about is not None
-        assert (about["class"], about["gan"], about["model"]) == (name, 0, "wgan_gp")
+        assert (about["class"], about["gan"], about["model"]) == (name, 0, "dcgan")
 
 
 def test_the_same_command_reads_what_is_there(finished: tuple[Path, Outcome]) -> None:
@@ -170,19 +170,22 @@ def test_copies_and_near_copies_never_lie_on_both_sides(tmp_path: Path, bare: No
             assert parts[kept] == parts[f"{name}/larger_{index:03d}.png"]
 
 
+@pytest.mark.parametrize("gan", ["dcgan", "wgan_gp"])
 def test_the_gan_sees_the_training_part_and_nothing_else(
-    tmp_path: Path, bare: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bare: None, monkeypatch: pytest.MonkeyPatch, gan: str
 ) -> None:
     seen: list[torch.Tensor] = []
     original = example.Study._trained_generator
 
-    def watched(self: Any, images: torch.Tensor, *rest: Any) -> Any:
-        seen.append(images)
-        return original(self, images, *rest)
+    def watched(self: Any, training: Any, *rest: Any) -> Any:
+        seen.append(training.gan_images)
+        return original(self, training, *rest)
 
     monkeypatch.setattr(example.Study, "_trained_generator", watched)
     data = write_scans(tmp_path / "scans", 10, 14)
-    assert run(tmp_path / "run", "--data", data, *TINY, "--arms", "real", "real + generated").code == 0
+    command = ["--data", data, *TINY, "--gan", gan, "--arms", "real", "real + generated"]
+    assert run(tmp_path / "run", *command).code == 0
+    assert len(seen) == (2 if gan == "wgan_gp" else 1)
     rows = table(tmp_path / "run" / "pictures.csv")
     options = example.parse([*SMALL, *TINY, "--data", str(data)])
     with contextlib.redirect_stdout(io.StringIO()):
@@ -220,7 +223,7 @@ def test_the_document_protocol_has_the_documents_sizes(
     data = write_scans(tmp_path / "scans", 98, 155)
 
     class Fake(torch.nn.Module):
-        def sample(self, count: int, *, seed: int) -> torch.Tensor:
+        def sample(self, count: int, *, seed: int, labels: torch.Tensor) -> torch.Tensor:
             return torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
     monkeypatch.setattr(example.Study, "_trained_generator", lambda *_: Fake())
