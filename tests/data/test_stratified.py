@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganblocks.data.stratified import cross_validation_folds, stratified_split
+from ganblocks.data.stratified import balanced_rows, cross_validation_folds, stratified_split
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=120)
 SHARES = st.sampled_from([[0.8, 0.2], [0.7, 0.2, 0.1], [1 / 3, 1 / 3, 1 / 3], [0.25] * 4, [0.29, 0.71], [1.0]])
@@ -165,3 +165,25 @@ def test_wrong_arguments_raise() -> None:
         cross_validation_folds([0, 1], 1)
     with pytest.raises(ValueError, match="`k` is 3, but must be at most 2"):
         cross_validation_folds([0, 1, 1, 0], 3, groups=[5, 5, 6, 6])
+
+
+@given(labels=st.lists(st.integers(-2, 3), max_size=40))
+def test_balanced_rows_hold_every_class_as_often_as_the_largest(labels: list[int]) -> None:
+    rows = balanced_rows(labels)
+    assert rows.dtype == np.int64
+    assert rows.tolist() == sorted(rows.tolist())
+    assert set(rows.tolist()) == set(range(len(labels)))
+    most = max((labels.count(label) for label in labels), default=0)
+    chosen = [labels[row] for row in rows]
+    assert all(chosen.count(label) == most for label in set(labels))
+    times = {row: rows.tolist().count(row) for row in rows.tolist()}
+    for label in set(labels):
+        of_class = [times[row] for row in times if labels[row] == label]
+        assert max(of_class) - min(of_class) <= 1
+
+
+def test_balanced_rows_of_something_else_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"labels\.dtype"):
+        balanced_rows([0.5])
+    with pytest.raises(ValueError, match=r"labels\.shape"):
+        balanced_rows([[1]])

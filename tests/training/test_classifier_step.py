@@ -25,6 +25,7 @@ from ganblocks.training import (
     predict_logits,
     recipes,
 )
+from ganblocks.training.classifier_step import balanced_class_weights
 from tolerances import for_dtype, named
 
 CONFIG = ClassifierConfig(resolution=8, num_classes=3, channels=(4, 4), feature_dim=6, dropout=0.5)
@@ -377,3 +378,62 @@ def test_validation_refuses_what_does_not_fit() -> None:
             evaluate_classifier(Fixed(), images, truth)
     with pytest.raises(EmptyDatasetError):
         predict_logits(Fixed(), logits[:0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_class_weights_written_out(smoothing: float, micro_batch: int | None) -> None:
+    """The loss is sum(w_y * l) / sum(w_y), of the whole batch whatever its parts; a smoothed share has its own w."""
+    w = np.array([0.5, 1.0, 4.0])
+    step = linear_step(class_weights=torch.from_numpy(w), label_smoothing=smoothing, micro_batch=micro_batch)
+    W = step.classifier.linear.weight.detach().numpy().copy()
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    labels = np.array([0, 0, 2, 2, 1, 1])  # parts of two have different weights
+    logits = x @ W.T
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    target = ((1 - smoothing) * np.eye(3)[labels] + smoothing / 3) * w
+    log = step(torch.from_numpy(x), torch.from_numpy(labels), context(learning_rate=0.1))
+    double, total = for_dtype(torch.float64), w[labels].sum()
+    np.testing.assert_allclose(log["loss"].item(), -(target * np.log(softmax)).sum() / total, **double)
+    gradient = (target.sum(1, keepdims=True) * softmax - target).T @ x / total
+    np.testing.assert_allclose(step.classifier.linear.weight.detach().numpy(), W - 0.1 * gradient, **double)
+    if micro_batch is None:
+        expected = nn.functional.cross_entropy(
+            torch.from_numpy(logits), torch.from_numpy(labels), torch.from_numpy(w), label_smoothing=smoothing
+        )
+        np.testing.assert_allclose(log["loss"].item(), expected.item(), **double)
+
+
+def test_equal_class_weights_of_any_size_change_nothing() -> None:
+    x, labels = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+    plain, weighted = linear_step(), linear_step(class_weights=torch.full((3,), 7.0))
+    for step in (plain, weighted):
+        step(x, labels, context(learning_rate=0.1))
+    a, b = (step.classifier.linear.weight.detach() for step in (plain, weighted))
+    torch.testing.assert_close(a, b, **for_dtype(torch.float64))
+
+
+def test_balanced_class_weights_by_hand() -> None:
+    weights = balanced_class_weights(torch.tensor([0, 0, 0, 1, 2, 2]), 3)
+    np.testing.assert_allclose(weights.numpy(), [2 / 3, 2.0, 1.0], **for_dtype(torch.float32))
+    with pytest.raises(ValueError, match=r"`labels` is .without the classes \[3\]."):
+        balanced_class_weights(torch.tensor([0, 1, 2]), 4)
+    with pytest.raises(ValueError, match=r"`labels` is .from 0 to 2., but must be from 0 to 1"):
+        balanced_class_weights(torch.tensor([0, 1, 2]), 2)
+    with pytest.raises(TypeError, match="whole numbers"):
+        balanced_class_weights(torch.tensor([0.0]), 1)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0, 1.0], [1.0, -1.0, 1.0], [1.0, float("inf"), 1.0], [float("nan")] * 3])
+def test_class_weights_that_are_none_are_refused(weights: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"`class_weights` is .* finite and above 0"):
+        linear_step(class_weights=torch.tensor(weights))
+
+
+def test_class_weights_of_another_kind_or_number_are_refused() -> None:
+    with pytest.raises(TypeError, match="floating point"):
+        linear_step(class_weights=torch.ones(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"`class_weights` is .of 4 classes., but must be of 3"):
+        linear_step(class_weights=torch.ones(4))(torch.zeros(2, 4).double(), torch.tensor([0, 1]), context())
+    with pytest.raises(ValueError, match=r"`labels` is .from 0 to 2., but must be from 0 to 1"):
+        linear_step(class_weights=torch.ones(2))(torch.zeros(2, 4).double(), torch.tensor([0, 2]), context())

@@ -40,6 +40,13 @@ def test_an_update_has_the_rate_of_the_phase_and_is_counted() -> None:
     assert step.calls == 1
 
 
+def test_a_group_has_its_own_factor_of_the_rate() -> None:
+    step = Scaled()
+    step.optimizer.param_groups[0]["lr_factor"] = 0.5
+    step.step(2.0, 0.25)
+    assert step.critic.weight.tolist() == [[0.75, 0.75]]
+
+
 def test_the_state_has_the_network_under_its_attribute_and_goes_on_in_another() -> None:
     first, second = Scaled(), Scaled()
     first.step(2.0, 0.25)

@@ -32,7 +32,7 @@ from ganblocks.data.provenance import Provenance, read_generated, write_generate
 from ganblocks.data.report import BadFile, DatasetReport, check_images
 from ganblocks.data.sampler import ResumableSampler, split
 from ganblocks.data.source import ImageSource
-from ganblocks.data.stratified import cross_validation_folds, stratified_split
+from ganblocks.data.stratified import balanced_rows, cross_validation_folds, stratified_split
 from ganblocks.data.synthetic import FaceFactors, Faces, ShapeFactors, Shapes
 from ganblocks.data.unreadable import LeftOut, OnError
 from ganblocks.data.zip_members import ZipLimits
@@ -66,6 +66,7 @@ __all__ = [
     "TensorBatches",
     "ZipLimits",
     "as_batches",
+    "balanced_rows",
     "built_in_digits",
     "built_in_faces",
     "check_images",

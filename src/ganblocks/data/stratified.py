@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ganblocks._checks import require
 from ganblocks.data.sampler import random_words
 
-__all__ = ["cross_validation_folds", "stratified_split"]
+__all__ = ["balanced_rows", "cross_validation_folds", "stratified_split"]
 
 Indices = NDArray[np.int64]
 
@@ -85,6 +85,29 @@ def cross_validation_folds(
     used = len(np.unique(part_of))
     require(used == k, "k", k, f"at most {used}, as these rows and groups fill no more folds")
     return [(np.flatnonzero(part_of != part), np.flatnonzero(part_of == part)) for part in range(k)]
+
+
+def balanced_rows(labels: ArrayLike) -> Indices:
+    """Row numbers among which every class is as often as the largest one: a training part without a majority.
+
+    The rows of smaller classes come again and again, each as often as the others of its class or once more. Only for
+    rows that are trained on, after they were split; `ResumableSampler` takes the result for its indices.
+
+    Args:
+        labels: [N], the class of each row, integers; a class that no row has plays no part.
+
+    Returns:
+        int64 [number of classes * size of the largest], ascending.
+
+    Raises:
+        TypeError: Labels that are no integers.
+        ValueError: Not one dimension.
+    """
+    names = _integers(labels, "labels")
+    classes, counts = np.unique(names, return_counts=True)
+    most = int(counts.max(initial=0))
+    rows = [np.resize(np.flatnonzero(names == number), most) for number in classes]
+    return np.sort(np.concatenate([*rows, np.zeros(0, dtype=np.int64)])).astype(np.int64)
 
 
 def _assign(labels: Indices, shares: Sequence[Fraction], groups: Indices, words: NDArray[np.uint64]) -> Indices:

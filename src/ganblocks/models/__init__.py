@@ -3,8 +3,10 @@
 from ganblocks.models import (
     autoencoder,
     backbone_classifier,
+    backbones,
     classifier,
     dcgan,
+    freezing,
     infogan,
     painting_classifier,
     progan,
@@ -17,8 +19,10 @@ from ganblocks.models import (
 __all__ = [
     "autoencoder",
     "backbone_classifier",
+    "backbones",
     "classifier",
     "dcgan",
+    "freezing",
     "infogan",
     "painting_classifier",
     "progan",

@@ -30,7 +30,7 @@ __all__ = ["BackboneClassifier", "BackboneClassifierConfig"]
 _FAMILIES = ("convnext_", "efficientnet_", "mobilenet_", "regnet_", "resnet", "resnext", "vgg", "wide_resnet")
 _ENDS = ("avgpool", "classifier", "fc")  # what these families call the first part behind their last map
 _SMALLEST_SIDE = 32  # these networks halve images five times
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ class BackboneClassifier(nn.Module):
         self.config = config
         self.pretrained = weights is not None
         self.backbone_frozen = False
-        state = None if weights is None else _read(weights)
+        state = None if weights is None else read_weights(weights)
         self.backbone, width = _torchvision_backbone(config.backbone, state)
         if config.backbone_norm_momentum is not None:
             for module in self.backbone.modules():
@@ -158,8 +158,8 @@ class BackboneClassifier(nn.Module):
         self.head = initialize(nn.Linear(config.hidden_dim, config.num_classes), "glorot_uniform")
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", _constant(_IMAGENET_MEAN), persistent=False)
-        self.register_buffer("std", _constant(_IMAGENET_STD), persistent=False)
+        self.register_buffer("mean", channel_constant(IMAGENET_MEAN), persistent=False)
+        self.register_buffer("std", channel_constant(IMAGENET_STD), persistent=False)
         self._activity: Tensor | None = None
 
     def features(self, images: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ class BackboneClassifier(nn.Module):
         return {**self.__dict__, "_activity": None}  # a copy has no part in the graph
 
 
-def _constant(values: tuple[float, ...]) -> Tensor:
+def channel_constant(values: tuple[float, ...]) -> Tensor:
     """[1, 3, 1, 1] on the default device; real under ``torch.device("meta")`` too, as no state dict brings it later."""
     device = torch.get_default_device()
     return torch.tensor(values, device="cpu" if device.type == "meta" else device).reshape(1, 3, 1, 1)
@@ -329,7 +329,7 @@ def _load(backbone: nn.Module, state: Mapping[str, Tensor], known: set[str], nam
         raise CheckpointError(f"the weights are not those of torchvision's {name}: {text}") from error
 
 
-def _read(weights: Mapping[str, Tensor] | str | os.PathLike[str]) -> Mapping[str, Tensor]:
+def read_weights(weights: Mapping[str, Tensor] | str | os.PathLike[str]) -> Mapping[str, Tensor]:
     """The state dict that a caller gave, by itself or in a file."""
     if isinstance(weights, Mapping):
         return weights

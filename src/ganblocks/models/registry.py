@@ -17,6 +17,7 @@ from ganblocks._json import read_json
 from ganblocks.errors import CheckpointError
 from ganblocks.models import dcgan, infogan, progan, r3gan, wgan_gp
 from ganblocks.models.backbone_classifier import BackboneClassifier, BackboneClassifierConfig
+from ganblocks.models.backbones import PooledClassifier, PooledClassifierConfig, VGGClassifier, VGGClassifierConfig
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.config import ModelConfig
 from ganblocks.models.painting_classifier import (
@@ -37,7 +38,15 @@ __all__ = [
     "load_classifier",
 ]
 
-Classifier = SmallClassifier | BackboneClassifier | PaintingCNN | PaintingMLP | TwoLayerPaintingCNN
+Classifier = (
+    SmallClassifier
+    | BackboneClassifier
+    | PaintingCNN
+    | PaintingMLP
+    | PooledClassifier
+    | TwoLayerPaintingCNN
+    | VGGClassifier
+)
 """All give logits, have ``features(images)`` and ``head``, and a ``config`` with ``num_classes``."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
@@ -54,7 +63,9 @@ CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], Classifier]]] = 
     "backbone_classifier": (BackboneClassifierConfig, BackboneClassifier),
     "painting_cnn": (PaintingCNNConfig, PaintingCNN),
     "painting_mlp": (PaintingMLPConfig, PaintingMLP),
+    "pooled_classifier": (PooledClassifierConfig, PooledClassifier),
     "two_layer_painting_cnn": (TwoLayerPaintingCNNConfig, TwoLayerPaintingCNN),
+    "vgg_classifier": (VGGClassifierConfig, VGGClassifier),
 }
 
 BEFORE_NAMES = "progan"  # the only model when checkpoints did not name theirs yet
@@ -90,7 +101,7 @@ def classifier_from_metadata(metadata: Mapping[str, Any]) -> Classifier:
 
     Raises:
         CheckpointError: If there is no configuration, the model is unknown, or the two do not fit.
-        ImportError: If it is a backbone classifier and torchvision is missing.
+        ImportError: If its backbone is of torchvision or timm, and that is missing.
     """
     return _build(CLASSIFIERS, metadata.get("model"), metadata, "classifier")
 
@@ -106,7 +117,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
 
     Raises:
         CheckpointError: If there is no such file, it is damaged, or weights and description do not fit each other.
-        ImportError: If it is a backbone classifier and torchvision is missing.
+        ImportError: If its backbone is of torchvision or timm, and that is missing.
     """
     path = Path(path)
     path = path / CLASSIFIER_FILE if path.is_dir() else path

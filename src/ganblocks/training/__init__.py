@@ -1,6 +1,6 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
-from ganblocks.training import backbone_recipes, gan_recipes, information_recipes, recipes
+from ganblocks.training import backbone_recipes, gan_recipes, information_recipes, painting_recipes, recipes
 from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.augmentation import AdaptiveAugmentation
 from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
@@ -8,7 +8,12 @@ from ganblocks.training.callbacks import Callback, Measurements, ProgressBar, Sa
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore
 from ganblocks.training.checkpoint_directory import read_newest_checkpoint
 from ganblocks.training.classifier_answers import ClassifierAnswers, train_for_answers
-from ganblocks.training.classifier_step import ClassifierStep, evaluate_classifier, predict_logits
+from ganblocks.training.classifier_step import (
+    ClassifierStep,
+    balanced_class_weights,
+    evaluate_classifier,
+    predict_logits,
+)
 from ganblocks.training.compiled_loss import compile_loss
 from ganblocks.training.distributed import Replicas, current_replicas, joined_processes
 from ganblocks.training.divergence import DivergenceWatch
@@ -77,6 +82,7 @@ __all__ = [
     "VAEStep",
     "Validation",
     "backbone_recipes",
+    "balanced_class_weights",
     "compile_loss",
     "current_replicas",
     "evaluate_autoencoder",
@@ -88,6 +94,7 @@ __all__ = [
     "latent_sampler",
     "load_weights",
     "new_run_directory",
+    "painting_recipes",
     "plain_weights",
     "predict_logits",
     "pretrain_stack",

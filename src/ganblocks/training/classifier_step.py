@@ -15,7 +15,7 @@ from ganblocks.training.network_step import NetworkStep
 from ganblocks.training.precision import Precision, plain_precision
 from ganblocks.training.randomness import StepContext
 
-__all__ = ["ClassifierStep", "evaluate_classifier", "predict_logits"]
+__all__ = ["ClassifierStep", "balanced_class_weights", "evaluate_classifier", "predict_logits"]
 
 
 class ClassifierStep(NetworkStep):
@@ -30,6 +30,12 @@ class ClassifierStep(NetworkStep):
         optimizer: Over the classifier's parameters.
         label_smoothing: Share of each target that is spread evenly over all classes, 0 to 1 (Szegedy et al. 2016,
             section 7).
+        class_weights: ``[K]``, finite and above 0, or ``None`` for equal ones. The loss of each image is multiplied by
+            the weight of its class, and their sum divided by the sum of these weights instead of N, as
+            ``torch.nn.functional.cross_entropy`` does it: weights that are all alike change nothing, whatever they are.
+            With label smoothing the share of each class counts by the weight of that class, and the divisor stays. The
+            sum of weights is that of the whole batch, also where it passes in parts or in several processes. Accuracy
+            and `evaluate_classifier` know no weights. `balanced_class_weights` makes them from labels.
         penalty: Whether the loss is the cross-entropy plus ``classifier.penalty()``, a 0-d tensor that is asked for
             after each forward pass; see `ganblocks.models.backbone_classifier`.
         precision: Of the forward pass; ``None`` = float32 on the CPU.
@@ -48,6 +54,7 @@ class ClassifierStep(NetworkStep):
         *,
         optimizer: torch.optim.Optimizer,
         label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
         penalty: bool = False,
         precision: Precision | None = None,
         max_skipped_updates: int = 0,
@@ -65,7 +72,9 @@ class ClassifierStep(NetworkStep):
         )
         self.classifier = classifier
         self.label_smoothing = label_smoothing
+        self.class_weights = None if class_weights is None else _checked_weights(class_weights, self.precision.device)
         self.penalty = penalty
+        self._mean_weight: Tensor | None = None  # of the labels of the batch in hand
 
     def __call__(self, images: Tensor, labels: Tensor | None, context: StepContext) -> dict[str, Tensor]:
         """Train on one batch of images, uint8 or float in [-1, 1], with class indices ``[N]``.
@@ -80,6 +89,8 @@ class ClassifierStep(NetworkStep):
         """
         if labels is None:
             raise ValueError("`labels` is None, but a classifier is trained on images with labels")
+        if self.class_weights is not None:
+            self._mean_weight = self._mean_weight_of(labels, self.class_weights, context)
         return super().__call__(images, labels, context)
 
     def _inputs(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -92,7 +103,7 @@ class ClassifierStep(NetworkStep):
         _require_classes(labels, logits)  # before they are moved, where to look at them costs nothing
         labels = labels.to(self.precision.device, torch.int64, non_blocking=True)
         exact = logits.float() if logits.dtype.itemsize < 4 else logits
-        loss = F.cross_entropy(exact, labels, label_smoothing=self.label_smoothing)
+        loss = self._cross_entropy(exact, labels)
         log = {"accuracy": (logits.detach().argmax(1) == labels).float().mean()}
         if self.penalty:
             classifier: Any = self.classifier
@@ -100,6 +111,45 @@ class ClassifierStep(NetworkStep):
             log = {"cross_entropy": loss.detach(), "penalty": penalty.detach(), **log}
             loss = loss + penalty
         return loss, log
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        assert self._mean_weight is not None
+        weights, K = self.class_weights.to(logits.dtype), logits.shape[1]
+        require(len(weights) == K, "class_weights", f"of {len(weights)} classes", f"of {K}, as the logits")
+        total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=self.label_smoothing)
+        return total / (len(labels) * self._mean_weight.to(logits))
+
+    def _mean_weight_of(self, labels: Tensor, weights: Tensor, context: StepContext) -> Tensor:
+        """Of all labels of the batch, 0-d."""
+        _require_whole(labels)
+        _require_below(labels, len(weights))
+        mean = weights[labels.to(weights.device, torch.int64)].mean()
+        return mean if context.replicas.count == 1 else context.replicas.mean({"weight": mean})["weight"]
+
+
+def balanced_class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Weights with which each class counts as much as any other: ``N / (K * images of the class)``.
+
+    Args:
+        labels: Class indices ``[N]``, those that are trained on.
+        num_classes: K.
+
+    Returns:
+        float32 ``[K]``; over the labels their mean is 1.
+
+    Raises:
+        TypeError: If the labels are no whole numbers.
+        ValueError: If a class has no image, or a label is none of 0 to K - 1.
+    """
+    require_rank(labels, "labels", 1, 1)
+    _require_whole(labels)
+    _require_below(labels.cpu(), num_classes)
+    counts = torch.bincount(labels.cpu(), minlength=num_classes)
+    absent = (counts == 0).nonzero().flatten().tolist()
+    require(not absent, "labels", f"without the classes {absent}", f"labels of all {num_classes} classes")
+    return (len(labels) / (num_classes * counts.double())).float()
 
 
 @torch.no_grad()
@@ -190,13 +240,29 @@ def _as_input(images: Tensor, precision: Precision) -> Tensor:
     return images.to(memory_format=precision.memory_format(images.shape[-1])) if images.dim() == 4 else images
 
 
+def _checked_weights(weights: Tensor, device: torch.device) -> Tensor:
+    require_rank(weights, "class_weights", 1, 1)
+    require(weights.is_floating_point(), "class_weights.dtype", weights.dtype, "floating point", TypeError)
+    valid = bool((weights > 0).all() and weights.isfinite().all())
+    require(valid, "class_weights", weights.tolist()[:10], "finite and above 0")
+    return weights.detach().to(device)
+
+
 def _require_classes(labels: Tensor, logits: Tensor) -> None:
     """Raise unless there is one label a row and, where that can be seen without waiting, each is a column."""
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    require(whole, "labels", labels.dtype, "whole numbers", TypeError)
+    _require_whole(labels)
     fits = logits.dim() == 2 and labels.shape == logits.shape[:1]
     require(fits, "labels", tuple(labels.shape), f"[N], for logits [N, K] of shape {tuple(logits.shape)}")
+    _require_below(labels, logits.shape[1])
+
+
+def _require_whole(labels: Tensor) -> None:
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    require(whole, "labels", labels.dtype, "whole numbers", TypeError)
+
+
+def _require_below(labels: Tensor, K: int) -> None:
+    """Raise unless all are from 0 to K - 1; on a GPU nothing is looked at, which would mean to wait for it."""
     if labels.device.type == "cpu" and len(labels):
         lowest, highest = (int(bound) for bound in labels.aminmax())
-        K = logits.shape[1]
         require(lowest >= 0 and highest < K, "labels", f"from {lowest} to {highest}", f"from 0 to {K - 1}")

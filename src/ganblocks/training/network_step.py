@@ -23,7 +23,8 @@ class NetworkStep:
 
     Args:
         attribute: Name of the attribute that holds the network, and of its weights in a checkpoint.
-        optimizer: Over the network's parameters.
+        optimizer: Over the network's parameters. Its learning rate is the phase's, times the ``lr_factor`` of a
+            parameter group that has one.
         precision: Of the forward pass; ``None`` = float32 on the CPU.
         max_skipped_updates: Updates that may be left out because the loss or a gradient is not finite, before the
             trainer raises `NonFiniteError`; see `ganblocks.training.guard`.
@@ -97,7 +98,7 @@ class NetworkStep:
     def _follow(self, inputs: Tensor, context: StepContext) -> None:
         """Bring the learning rate to what the phase says, and the weights to the memory format of the inputs."""
         for group in self.optimizer.param_groups:
-            group["lr"] = context.phase.learning_rate
+            group["lr"] = context.phase.learning_rate * group.get("lr_factor", 1.0)
         memory_format = self.precision.memory_format(inputs.shape[-1])
         if inputs.dim() == 4 and memory_format != self._memory_format:
             self._memory_format = memory_format
