@@ -38,6 +38,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -635,7 +636,9 @@ def document(study: Study) -> None:
         made = test.generated
         known = {image.numpy().tobytes() for image in training.images}
         copies = torch.tensor([image.numpy().tobytes() in known for image in test.images]) & ~made
-        updates = options.epochs * -(-len(training) // options.batch_size)
+        batches = len(training) / options.batch_size  # in an epoch
+        small = options.model == "small"
+        updates = math.ceil(options.epochs * batches) if small else options.epochs * math.ceil(batches)
         low, high = wilson_interval(int(right[0].sum()), len(test))
         rows.append(
             f"| {name} | {len(training)} / {len(test)} | {updates:,} | {percent(right)} | {int(right[0].sum())} / "

@@ -80,15 +80,25 @@ RESOLUTION = 28
 DEFAULTS: dict[str, dict[str, Any]] = {  # an option that is not given has the first value that is found in these
     "smoke": {
         "per_class": [4], "repetitions": 1, "seeds": 2, "updates": 8, "gan_images": 256, "gan_channels": 8,
-        "generated": 8, "threads": 1,
+        "gan_batch_size": 64, "generated": 8, "threads": 1,
     },
-    "built_in": {"per_class": [10, 30, 100], "gan_images": 20_000},
+    "built_in": {"per_class": [10, 30, 100], "gan_images": 50_000},
     "always": {
-        "per_class": [10, 30, 100, 300], "repetitions": 3, "seeds": 2, "updates": 300, "gan_images": 40_000,
-        "gan_channels": 32, "generated": 500,
+        "per_class": [10, 30, 100, 300], "repetitions": 3, "seeds": 2, "updates": 300, "gan_images": 100_000,
+        "gan_channels": 16, "gan_batch_size": 32, "generated": 500,
     },
 }  # fmt: skip
-COUNTS = ("repetitions", "seeds", "updates", "batch_size", "gan_images", "gan_channels", "generated", "threads")
+COUNTS = (
+    "repetitions",
+    "seeds",
+    "updates",
+    "batch_size",
+    "gan_images",
+    "gan_channels",
+    "gan_batch_size",
+    "generated",
+    "threads",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +144,7 @@ class Choice:
             RESOLUTION, base_channels=options.gan_channels, num_classes=self.classes, latent_dim=64
         )
         epochs = -(-options.gan_images // len(real.images))
-        recipe = gan_recipes.radford2016(epochs=epochs, batch_size=64, ema_decay=0.995)
+        recipe = gan_recipes.radford2016(epochs=epochs, batch_size=options.gan_batch_size, ema_decay=0.995)
         torch.manual_seed(self.number)
         generator, discriminator = Generator(config).to(self.device), Discriminator(config).to(self.device)
         step = recipe.build_step(
@@ -230,8 +240,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, help="classifiers trained for each arm and choice (default: 2)")
     add("--updates", type=int, help="of each classifier (default: 300)")
     add("--batch-size", type=int, default=64, help="of the classifiers (default: %(default)s)")
-    add("--gan-images", type=int, help="images that a GAN sees (default: 40000; digits 20000)")
-    add("--gan-channels", type=int, help="width of its layers next to the image (default: 32)")
+    add("--gan-images", type=int, help="images that a GAN sees (default: 100000; digits 50000)")
+    add("--gan-channels", type=int, help="width of its layers next to the image (default: 16)")
+    add("--gan-batch-size", type=int, help="(default: 32)")
     add("--generated", type=int, help="generated images of each class (default: 500)")
     add("--resume", choices=("exact", "lenient"), default="exact", help="lenient: go on where the last bits may differ")
     add("--seed", type=int, default=0, help="of the choices")
@@ -303,7 +314,7 @@ def chosen(images: Images, count: int, seed: int) -> Images:
 def study(options: argparse.Namespace, out: Path) -> None:
     """All numbers of real images, one after the other."""
     training, test, fingerprint = open_data(options)
-    names = ("updates", "batch_size", "gan_images", "gan_channels", "generated", "seed", "precision")
+    names = ("updates", "batch_size", "gan_images", "gan_channels", "gan_batch_size", "generated", "seed", "precision")
     settings = {"data": fingerprint, **{name: getattr(options, name) for name in names}}
     require_own_run_directory(out, settings)
     claim_run_directory(out, settings)
