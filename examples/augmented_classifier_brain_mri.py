@@ -713,12 +713,10 @@ def show_generated(study: Study, real: Pictures, generated: Pictures, path: Path
 def finish(study: Study, title: str, text: str) -> None:
     """Write the answer, print it, and make the page."""
     out = study.out
-    if not any(study.real.generated):
-        chosen = torch.linspace(0, len(study.real) - 1, min(8, len(study.real))).round().long()
-        sample_panel(
-            study.real.images[chosen], study.real.labels[chosen], classes=study.classes, columns=4, rows=2,
-            path=out / "figures" / "samples.png",
-        )  # fmt: skip
+    chosen = torch.linspace(0, len(study.real) - 1, min(8, len(study.real))).round().long()
+    images, labels = study.real.images[chosen], study.real.labels[chosen]
+    path = out / "figures" / "samples.png"
+    sample_panel(images, labels, classes=study.classes, columns=4, rows=2, path=path)
     shape = tuple(study.real.images.shape[1:])
     (out / "classifier.txt").write_text(model_summary(study.classifier(), shape) + "\n", encoding="utf-8")
     (out / "comparison.md").write_text(text, encoding="utf-8")

@@ -48,6 +48,7 @@ from ganblocks.data import (
     split,
 )
 from ganblocks.errors import DataError, GanblocksError
+from ganblocks.functional import to_uint8
 from ganblocks.metrics import compare_arms
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
 from ganblocks.models.dcgan import DCGANConfig, Discriminator, Generator
@@ -185,8 +186,7 @@ class Choice:
             average.sample(len(part), seed=1000 + index, labels=part.to(self.device))
             for index, part in enumerate(torch.split(labels, 500))
         ]
-        made = ((torch.cat(parts).cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return Images(made, labels)
+        return Images(to_uint8(torch.cat(parts).cpu()), labels)
 
     def answers(self, arm: str, seed: int, made: Images, test: Images) -> ClassifierAnswers:
         """Train one classifier and let it answer.

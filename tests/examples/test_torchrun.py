@@ -1,4 +1,4 @@
-"""Every example runs in several processes, by the command that torchrun has for that."""
+"""Every example that trains one network runs in several processes, by the command that torchrun has for that."""
 
 import os
 import subprocess
@@ -16,7 +16,13 @@ SHORT = {
     "vae_fashion_mnist": ["--epochs", "1"],
 }
 """What makes a trial of an example that has no ``--smoke``."""
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
+ALONE = {  # these train dozens of small networks one after the other, or none
+    "artist_classifier", "artist_comparison", "artists_overview", "augmented_classifier_brain_mri",
+    "augmented_classifier_mnist", "painting_preprocessing",
+}  # fmt: skip
+EXAMPLES = sorted(
+    path for path in (Path(__file__).resolve().parents[2] / "examples").glob("*.py") if path.stem not in ALONE
+)
 
 
 @pytest.mark.slow
