@@ -22,6 +22,7 @@ from ganblocks.training import (
     StepContext,
     Trainer,
     evaluate_classifier,
+    predict_features,
     predict_logits,
     recipes,
 )
@@ -437,3 +438,16 @@ def test_class_weights_of_another_kind_or_number_are_refused() -> None:
         linear_step(class_weights=torch.ones(4))(torch.zeros(2, 4).double(), torch.tensor([0, 1]), context())
     with pytest.raises(ValueError, match=r"`labels` is .from 0 to 2., but must be from 0 to 1"):
         linear_step(class_weights=torch.ones(2))(torch.zeros(2, 4).double(), torch.tensor([0, 2]), context())
+
+
+def test_features_are_what_the_last_layer_sees() -> None:
+    model = SmallClassifier(CONFIG)
+    images, _ = batch(5)
+    features = predict_features(model, images, batch_size=2)
+    assert model.training
+    by_hand = model.eval().head(features)
+    torch.testing.assert_close(by_hand, predict_logits(model, images), **for_dtype(torch.float32))
+    with pytest.raises(EmptyDatasetError):
+        predict_features(model, images[:0])
+    with pytest.raises(TypeError, match="Identity has no method `features`"):
+        predict_features(nn.Identity(), images)

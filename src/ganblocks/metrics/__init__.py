@@ -32,6 +32,7 @@ from ganblocks.metrics.path_length import perceptual_path_length
 from ganblocks.metrics.prdc import prdc
 from ganblocks.metrics.proportions import McNemar, PairedDifference, mcnemar_test, paired_difference, wilson_interval
 from ganblocks.metrics.resize import resize_images
+from ganblocks.metrics.retrieval import most_similar, precision_at_k
 from ganblocks.metrics.score import Score
 from ganblocks.metrics.sharding import gather_rows
 from ganblocks.metrics.statistics import RunningStatistics, Statistics
@@ -80,6 +81,7 @@ __all__ = [
     "laplacian_pyramid",
     "mcnemar_test",
     "memorisation",
+    "most_similar",
     "ms_ssim",
     "ms_ssim_diversity",
     "nearest_neighbors",
@@ -87,6 +89,7 @@ __all__ = [
     "patch_descriptors",
     "perceptual_path_length",
     "prdc",
+    "precision_at_k",
     "progan_swd",
     "random_extractor",
     "reconstruct",

@@ -12,6 +12,7 @@ from ganblocks.models import (
     progan,
     r3gan,
     stacked,
+    two_head_classifier,
     vae,
     wgan_gp,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "progan",
     "r3gan",
     "stacked",
+    "two_head_classifier",
     "vae",
     "wgan_gp",
 ]

@@ -28,6 +28,7 @@ from ganblocks.models.painting_classifier import (
     TwoLayerPaintingCNN,
     TwoLayerPaintingCNNConfig,
 )
+from ganblocks.models.two_head_classifier import TwoHeadClassifier, TwoHeadClassifierConfig
 
 __all__ = [
     "CLASSIFIERS",
@@ -44,12 +45,21 @@ Classifier = (
     | PaintingCNN
     | PaintingMLP
     | PooledClassifier
+    | TwoHeadClassifier
     | TwoLayerPaintingCNN
     | VGGClassifier
 )
 """All give logits, have ``features(images)`` and ``head``, and a ``config`` with ``num_classes``."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
+
+
+def _two_heads(config: TwoHeadClassifierConfig) -> TwoHeadClassifier:
+    inside = {"model": config.classifier, "config": config.classifier_config}
+    if config.classifier == "two_head_classifier":  # one within the other would be no end
+        raise ValueError("`classifier` is 'two_head_classifier', but must be one with a single head")
+    return TwoHeadClassifier(classifier_from_metadata(inside), config.num_attributes, name=config.classifier)
+
 
 GENERATORS: dict[str, tuple[type[ModelConfig], Callable[[Any], nn.Module]]] = {
     "progan": (progan.ProGANConfig, progan.Generator),
@@ -64,6 +74,7 @@ CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], Classifier]]] = 
     "painting_cnn": (PaintingCNNConfig, PaintingCNN),
     "painting_mlp": (PaintingMLPConfig, PaintingMLP),
     "pooled_classifier": (PooledClassifierConfig, PooledClassifier),
+    "two_head_classifier": (TwoHeadClassifierConfig, _two_heads),
     "two_layer_painting_cnn": (TwoLayerPaintingCNNConfig, TwoLayerPaintingCNN),
     "vgg_classifier": (VGGClassifierConfig, VGGClassifier),
 }

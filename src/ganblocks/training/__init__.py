@@ -12,6 +12,7 @@ from ganblocks.training.classifier_step import (
     ClassifierStep,
     balanced_class_weights,
     evaluate_classifier,
+    predict_features,
     predict_logits,
 )
 from ganblocks.training.compiled_loss import compile_loss
@@ -35,6 +36,7 @@ from ganblocks.training.schedule import ConstantSchedule, CosineSchedule, Phase,
 from ganblocks.training.scoring import NearestSheet, Scores
 from ganblocks.training.steps import GuardedStep, Step, latent_sampler
 from ganblocks.training.trainer import FitResult, Trainer
+from ganblocks.training.two_head_step import TwoHeadStep
 from ganblocks.training.vae_step import VAEStep, evaluate_vae
 from ganblocks.training.validation import Validation
 from ganblocks.training.weights import load_weights, plain_weights
@@ -79,6 +81,7 @@ __all__ = [
     "Summary",
     "TensorBoard",
     "Trainer",
+    "TwoHeadStep",
     "VAEStep",
     "Validation",
     "backbone_recipes",
@@ -96,6 +99,7 @@ __all__ = [
     "new_run_directory",
     "painting_recipes",
     "plain_weights",
+    "predict_features",
     "predict_logits",
     "pretrain_stack",
     "read_newest_checkpoint",

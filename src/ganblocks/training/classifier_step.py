@@ -1,6 +1,6 @@
 """The science of one batch for classifiers, and how well they do on images kept from training."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ganblocks.training.network_step import NetworkStep
 from ganblocks.training.precision import Precision, plain_precision
 from ganblocks.training.randomness import StepContext
 
-__all__ = ["ClassifierStep", "balanced_class_weights", "evaluate_classifier", "predict_logits"]
+__all__ = ["ClassifierStep", "balanced_class_weights", "evaluate_classifier", "predict_features", "predict_logits"]
 
 
 class ClassifierStep(NetworkStep):
@@ -100,6 +100,10 @@ class ClassifierStep(NetworkStep):
         assert labels is not None
         with self.precision.autocast():
             logits: Tensor = self.classifier(images)
+        return self._loss_of(logits, labels)
+
+    def _loss_of(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of these logits ``[N, K]``, and what else to log of them."""
         _require_classes(labels, logits)  # before they are moved, where to look at them costs nothing
         labels = labels.to(self.precision.device, torch.int64, non_blocking=True)
         exact = logits.float() if logits.dtype.itemsize < 4 else logits
@@ -171,14 +175,33 @@ def predict_logits(
         EmptyDatasetError: If there is no image.
         ValueError: If ``batch_size`` is below 1.
     """
-    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-    if len(images) == 0:
-        raise EmptyDatasetError("`images` has none")
-    precision = precision or plain_precision(classifier)
-    with evaluation_mode(classifier), precision.autocast():
-        parts = [classifier(_as_input(part, precision)) for part in torch.split(images, batch_size)]
-    logits = torch.cat([part.cpu() for part in parts])
-    return logits.float() if logits.dtype.itemsize < 4 else logits
+    return _answers(classifier, classifier, images, batch_size, precision)
+
+
+@torch.no_grad()
+def predict_features(
+    classifier: nn.Module, images: Tensor, *, batch_size: int = 512, precision: Precision | None = None
+) -> Tensor:
+    """What the last layer of a classifier sees of many images, as `predict_logits` gives its answers.
+
+    Args:
+        classifier: Has ``features(images)``, ``[N, D]``, as all classifiers of `ganblocks.models` have.
+        images: As for `predict_logits`.
+        batch_size: As there.
+        precision: As there.
+
+    Returns:
+        float32 (float64 stays float64) ``[N, D]`` on the CPU.
+
+    Raises:
+        EmptyDatasetError: If there is no image.
+        TypeError: If the classifier has no ``features``.
+        ValueError: If ``batch_size`` is below 1.
+    """
+    features = getattr(classifier, "features", None)
+    if not callable(features):
+        raise TypeError(f"{type(classifier).__name__} has no method `features`")
+    return _answers(classifier, features, images, batch_size, precision)
 
 
 def evaluate_classifier(
@@ -230,6 +253,24 @@ def evaluate_classifier(
     if count == 0:
         raise EmptyDatasetError("`images` has none")
     return {"val_loss": loss / count, "val_accuracy": right / count}
+
+
+def _answers(
+    network: nn.Module,
+    function: Callable[[Tensor], Tensor],
+    images: Tensor,
+    batch_size: int,
+    precision: Precision | None,
+) -> Tensor:
+    """What a function of the network gives for all images, in evaluation mode."""
+    require(batch_size >= 1, "batch_size", batch_size, "at least 1")
+    if len(images) == 0:
+        raise EmptyDatasetError("`images` has none")
+    precision = precision or plain_precision(network)
+    with evaluation_mode(network), precision.autocast():
+        parts = [function(_as_input(part, precision)) for part in torch.split(images, batch_size)]
+    answers = torch.cat([part.cpu() for part in parts])
+    return answers.float() if answers.dtype.itemsize < 4 else answers
 
 
 def _as_input(images: Tensor, precision: Precision) -> Tensor:
