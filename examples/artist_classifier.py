@@ -129,10 +129,11 @@ DRAWN = 60  # pictures of the first drawn painter
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some pictures, uint8 [N, C, R, R], and their painters [N]."""
+    """Some pictures, uint8 [N, C, R, R], their painters [N], and what they are called, where that matters."""
 
     images: Tensor
     labels: Tensor
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,13 +141,18 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """All pictures in their parts; without a part for validation that is ``None``."""
+    """All pictures in their parts; without a part for validation that is ``None``.
+
+    ``painter_movements`` [K, M] says which painter belongs to which of ``movements``; without a table there are none.
+    """
 
     training: Part
     validation: Part | None
     test: Part
     classes: tuple[str, ...]
     fingerprint: str
+    movements: tuple[str, ...] = ()
+    painter_movements: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0, 0, dtype=torch.bool))
 
     @property
     def majority(self) -> float:
@@ -431,28 +437,39 @@ def open_data(options: argparse.Namespace) -> Data:
     """The pictures of the chosen painters at the chosen size, in their parts."""
     if options.data is None:
         images, labels, classes = drawn_paintings(int(options.artists or 5), options.size)
+        names = tuple(f"drawn picture {number + 1}" for number in range(len(labels)))
+        movements: tuple[str, ...] = (
+            "Horizontal",
+            "Tall",
+            "Slanted",
+        )  # every third painter's, and one that two of three share
+        table = torch.tensor([[k % 3 == 0, k % 3 == 1, k % 3 != 0] for k in range(len(classes))])
         print(f"No files: using {len(labels)} drawn pictures of {len(classes)} painters who never lived.")
         fingerprint = f"drawn {options.artists} {options.size}"
     else:
         path = archive(options.data, options.size)
-        tables = [options.data / "artists.csv", options.data.parent / "artists.csv"]
-        table = options.table or next((file for file in tables if file.is_file()), None)
-        if table is None:
+        files = [options.data / "artists.csv", options.data.parent / "artists.csv"]
+        csv = options.table or next((file for file in files if file.is_file()), None)
+        if csv is None:
             print("No --table of painters: each folder is a painter under its own name.")
-        source = Paintings(ImageFolder(path, crop="squash"), () if table is None else table, strict=table is not None)
+        source = Paintings(ImageFolder(path, crop="squash"), () if csv is None else csv, strict=csv is not None)
         if options.artists is not None:
             source = source.top(options.artists)
         images, read = read_images(source, options.size, on_error=options.on_error)
         if read is None:
             raise DataError(f"{path} has no painters")
         labels, classes, fingerprint = read, source.classes, source.fingerprint
+        movements, table = source.movements, torch.from_numpy(source.movement_table())
+        complete = len(images) == len(source)
+        names = source.names if complete else tuple(f"readable picture {row + 1}" for row in range(len(images)))
         print(f"{len(labels):,} pictures of {len(classes)} painters from {path}")
     groups = group_numbers(exact_duplicates(images), len(images))
     rows = [torch.from_numpy(part) for part in stratified_split(
         labels.numpy(), options.shares, seed=options.seed, groups=groups
     )]  # fmt: skip
-    parts = [Part(images[chosen], labels[chosen]) for chosen in rows]
-    return Data(parts[0], parts[1] if len(parts) == 3 else None, parts[-1], classes, fingerprint)
+    parts = [Part(images[chosen], labels[chosen], tuple(names[row] for row in chosen.tolist())) for chosen in rows]
+    validation = parts[1] if len(parts) == 3 else None
+    return Data(parts[0], validation, parts[-1], classes, fingerprint, movements, table)
 
 
 def archive(path: Path, size: int) -> Path:

@@ -14,6 +14,7 @@ from ganblocks.training.optimizers import KerasRMSprop
 from ganblocks.training.plateau import ReduceOnPlateau
 from ganblocks.training.precision import Precision
 from ganblocks.training.schedule import ConstantSchedule, CosineSchedule
+from ganblocks.training.two_head_step import TwoHeadStep
 
 __all__ = ["PaintingRecipe", "document_cnn", "document_comparison", "library"]
 
@@ -96,25 +97,36 @@ class PaintingRecipe:
         return ConstantSchedule(images, self.batch_size, self.learning_rate, epoch_images=of_epoch)
 
     def build_step(
-        self, classifier: nn.Module, *, class_weights: Tensor | None = None, precision: Precision | None = None
+        self,
+        classifier: nn.Module,
+        *,
+        class_weights: Tensor | None = None,
+        attributes: Tensor | None = None,
+        attribute_weight: float = 1.0,
+        precision: Precision | None = None,
     ) -> ClassifierStep:
         """Optimizer and step for a classifier, which must already be on its device.
 
         Args:
             classifier: See `ClassifierStep`. Parameters that take no gradient are left out: freeze before.
             class_weights: See `ClassifierStep`.
+            attributes: See `TwoHeadStep`, such as the movements of each painter; ``None`` = there is one head only.
+            attribute_weight: See `TwoHeadStep`.
             precision: ``None`` = float32 on the CPU.
 
         Raises:
+            TypeError: If there are attributes, but the classifier has one head.
             ValueError: If there is a ``backbone_factor`` but no ``backbone``.
         """
-        return ClassifierStep(
-            classifier,
-            optimizer=self._optimizer(self._groups(classifier)),
-            label_smoothing=self.label_smoothing,
-            class_weights=class_weights,
-            precision=precision,
-        )
+        options: dict[str, Any] = {
+            "optimizer": self._optimizer(self._groups(classifier)),
+            "label_smoothing": self.label_smoothing,
+            "class_weights": class_weights,
+            "precision": precision,
+        }
+        if attributes is None:
+            return ClassifierStep(classifier, **options)
+        return TwoHeadStep(classifier, attributes=attributes, attribute_weight=attribute_weight, **options)
 
     def callbacks(self) -> list[Callback]:
         """What lowers the rate and ends the run by ``val_loss``, which `Validation` must write before them."""

@@ -9,6 +9,7 @@ from ganblocks.visualization.grid import image_grid, save_image_grid
 from ganblocks.visualization.history import history_figure
 from ganblocks.visualization.latent import decoder_grid, latent_scatter, pca_scatter
 from ganblocks.visualization.movements import count_bars, draw_movements, movement_graph
+from ganblocks.visualization.neighbors import neighbor_rows
 from ganblocks.visualization.panel import sample_panel
 from ganblocks.visualization.reconstruction import reconstruction_rows
 from ganblocks.visualization.report import write_report
@@ -27,6 +28,7 @@ __all__ = [
     "latent_scatter",
     "model_summary",
     "movement_graph",
+    "neighbor_rows",
     "pca_scatter",
     "reconstruction_rows",
     "sample_panel",
