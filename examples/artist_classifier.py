@@ -381,8 +381,8 @@ def augmentation(name: str) -> Any:
         return None
     if name == "light":
         return classical_augmentation(degrees=0.0, shift=0.08, zoom=0.1, brightness=0.0, contrast=0.0)
-    if name == "document":  # E14, but for its shear
-        return classical_augmentation(degrees=20.0, shift=0.1, zoom=0.1, brightness=0.0, contrast=0.0)
+    if name == "document":  # E14; Keras counts a shear in degrees, so that of 0.1 is hardly seen
+        return classical_augmentation(degrees=20.0, shift=0.1, zoom=0.1, shear=0.1, brightness=0.0, contrast=0.0)
     return painting_augmentation("pil" if name == "pil" else "keras")
 
 

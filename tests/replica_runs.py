@@ -24,6 +24,8 @@ from ganblocks.functional import gaussian_noise
 from ganblocks.layers import Conv2d
 from ganblocks.losses import LeCam, gradient_penalty, non_saturating, r1_penalty
 from ganblocks.models import dcgan, progan
+from ganblocks.models.painting_classifier import PaintingMLP, PaintingMLPConfig
+from ganblocks.models.two_head_classifier import TwoHeadClassifier
 from ganblocks.models.vae import VAE, VAEConfig
 from ganblocks.training import (
     AdaptiveAugmentation,
@@ -35,6 +37,7 @@ from ganblocks.training import (
     ProgressiveSchedule,
     StepContext,
     Trainer,
+    TwoHeadStep,
     VAEStep,
     joined_processes,
     latent_sampler,
@@ -170,6 +173,21 @@ def classifier(dtype: torch.dtype, **options: Any) -> Step:
     return ClassifierStep(model, optimizer=torch.optim.Adam(model.parameters()), **options)
 
 
+def weighted(dtype: torch.dtype) -> Step:
+    """Classes of different weight, of which the processes see different shares."""
+    weights = torch.tensor([1.0, 5.0, 0.2, 2.0], dtype=dtype)
+    return classifier(dtype, class_weights=weights, label_smoothing=0.1)
+
+
+def two_heads(dtype: torch.dtype) -> Step:
+    """Classes and attributes from shared features."""
+    torch.manual_seed(0)
+    config = PaintingMLPConfig(SIDE, 3, 4, 6)
+    model = TwoHeadClassifier(PaintingMLP(config), 2, name="painting_mlp").to(dtype)
+    attributes = torch.tensor([[True, False], [True, True], [False, True], [False, False]])
+    return TwoHeadStep(model, attributes=attributes, optimizer=torch.optim.Adam(model.parameters()))
+
+
 def normal_mixing(critic: Any, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
     return gradient_penalty(critic, real, fake, mixing="normal", generator=generator)
 
@@ -190,6 +208,8 @@ STEPS_BY_NAME: dict[str, Callable[[torch.dtype], Step]] = {
     "autoencoder": autoencoder,
     "vae": variational,
     "classifier": classifier,
+    "weighted": weighted,
+    "two heads": two_heads,
 }
 
 

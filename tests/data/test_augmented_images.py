@@ -98,6 +98,21 @@ def test_a_rotation_turns_about_the_centre_to_both_sides() -> None:
     assert -30.5 < min(angles) < -25 < 25 < max(angles) < 30.5
 
 
+def test_a_shear_lets_upright_lines_lean_to_both_sides_and_leaves_level_ones() -> None:
+    image = torch.zeros(1, 41, 81, dtype=torch.uint8)
+    image[0, :, 40] = 255
+    leaning = []
+    for seed in range(100):
+        sheared = seeded(only(shear=20), image, seed)[0].double()
+        place = (sheared * (torch.arange(81) - 40)).sum(1) / sheared.sum(1)  # of the line in each row
+        assert abs(float(place[20])) < 0.1
+        leaning.append(float(torch.rad2deg(torch.atan((place[35] - place[5]) / 30))))
+    assert -20.5 < min(leaning) < -17 < 17 < max(leaning) < 20.5
+    level = torch.zeros(1, 41, 81, dtype=torch.uint8)
+    level[0, 20] = 255
+    assert torch.equal(seeded(only(shear=20), level, 0), level)
+
+
 def test_brightness_scales_all_and_contrast_the_distance_to_the_mean() -> None:
     image = torch.tensor([[[50, 150]]], dtype=torch.uint8)
     lit = torch.stack([seeded(only(brightness=0.2), image, seed).flatten() for seed in range(100)]).double()
@@ -108,10 +123,15 @@ def test_brightness_scales_all_and_contrast_the_distance_to_the_mean() -> None:
     assert ((spread.sum(1) - 200).abs() <= 2).all()
 
 
-@given(degrees=st.floats(0, 180), shift=st.floats(0, 1), zoom=st.floats(0, 0.9), seed=st.integers(0, 10**6))
-def test_the_border_is_continued_as_far_as_it_is_seen(degrees: float, shift: float, zoom: float, seed: int) -> None:
+@given(
+    degrees=st.floats(0, 180), shift=st.floats(0, 1), zoom=st.floats(0, 0.9), shear=st.floats(0, 60),
+    seed=st.integers(0, 10**6),
+)  # fmt: skip
+def test_the_border_is_continued_as_far_as_it_is_seen(
+    degrees: float, shift: float, zoom: float, shear: float, seed: int
+) -> None:
     image = torch.full((1, 7, 11), 200, dtype=torch.uint8)
-    assert (seeded(only(degrees=degrees, shift=shift, zoom=zoom), image, seed) == 200).all()
+    assert (seeded(only(degrees=degrees, shift=shift, zoom=zoom, shear=shear), image, seed) == 200).all()
 
 
 def test_a_number_fills_what_comes_in_from_outside() -> None:

@@ -54,6 +54,14 @@ def test_training_is_red_validation_green_and_a_blue_dot_marks_the_best_of_each_
     assert legend == ["training", "validation", "best epoch = 2"]
 
 
+def test_the_squared_error_has_a_panel_where_it_is_told() -> None:
+    records = [{"epoch": n, "val_loss": 1.0, "val_mse": value} for n, value in enumerate([0.3, 0.1, 0.2], start=1)]
+    _, axes = history_figure(records).axes
+    assert axes.get_title(loc="left") == "Mean squared error"
+    assert lines(axes)["validation"] == ([1, 2, 3], [0.3, 0.1, 0.2], COLORS[2])
+    assert lines(axes)["best epoch = 2"] == ([2], [0.1], COLORS[0])
+
+
 def test_where_records_tell_their_epoch_it_is_the_axis_and_the_name_of_the_best() -> None:
     records = [{"epoch": 10 + n, "loss": 1.0, "val_loss": value} for n, value in enumerate(VAL_LOSS)]
     (axes,) = history_figure(records).axes
