@@ -209,15 +209,17 @@ class Study:
             "start": None if options.start is None else str(options.start),
         }
 
-    def classifier(self) -> nn.Module:
+    def classifier(self, seed: int = 0) -> nn.Module:
         """A new one, with the weights and frozen as far as the command line says."""
         classifier = make_classifier(self.config, self.options.weights, self.options.freeze)
-        if self.options.start is not None:
+        start = self.options.start
+        if start is not None:
+            own = start / f"seed-{seed}"  # each seed goes on from its own
             try:
-                classifier.load_state_dict(load_classifier(self.options.start).state_dict())
+                classifier.load_state_dict(load_classifier(own if own.is_dir() else start).state_dict())
             except RuntimeError as error:
                 text = " ".join(str(error).split())[:300]
-                raise CheckpointError(f"--start {self.options.start} is of another network: {text}") from error
+                raise CheckpointError(f"--start {start} is of another network: {text}") from error
         return classifier
 
     def run(self, seed: int) -> dict[str, Any]:
@@ -233,7 +235,7 @@ class Study:
             result: dict[str, Any] = read_json(found.read_bytes())
             return result
         torch.manual_seed(seed)
-        classifier = self.classifier().to(self.device)
+        classifier = self.classifier(seed).to(self.device)
         training, validation = data.training, data.validation
         class_weights = None
         if options.balance == "weights":
@@ -618,7 +620,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--model", choices=tuple(MODELS), default="painting_cnn", help="see above")
     add("--weights", type=Path, help="of a backbone, .safetensors (default: it starts from random numbers)")
     add("--start", type=Path, help="a former run of the same painters and --seed, to go on from at another --size, or "
-        "with another --freeze")  # fmt: skip
+        "with another --freeze; each seed from its own, where it is there")  # fmt: skip
     add("--freeze", help="backbones: the last stage that stays as it is; inception_resnet_v2 also 600 or 700 layers")
     add("--backbone-factor", type=float, help="of the learning rate of a backbone (default: 1; library, weights: 0.1)")
     options = parser.parse_args(arguments)

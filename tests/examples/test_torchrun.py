@@ -17,8 +17,8 @@ SHORT = {
 }
 """What makes a trial of an example that has no ``--smoke``."""
 ALONE = {  # these train dozens of small networks one after the other, or none
-    "artist_classifier", "artist_comparison", "artists_overview", "augmented_classifier_brain_mri",
-    "augmented_classifier_mnist", "painting_preprocessing", "similar_paintings",
+    "artist_classifier", "artist_comparison", "artist_fine_tuning", "artists_overview",
+    "augmented_classifier_brain_mri", "augmented_classifier_mnist", "painting_preprocessing", "similar_paintings",
 }  # fmt: skip
 EXAMPLES = sorted(
     path for path in (Path(__file__).resolve().parents[2] / "examples").glob("*.py") if path.stem not in ALONE

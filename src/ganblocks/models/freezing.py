@@ -96,7 +96,7 @@ class FreezableBackbone(nn.Module):
             names = [name for name, _ in self.backbone.named_modules()]
             if stage not in names[1:]:
                 self.frozen_through = None
-                top = ", ".join(name for name, _ in self.backbone.named_children())
+                top = ", ".join(name for name in names[1:] if name.count(".") < 2 and not name.split(".")[-1].isdigit())
                 require(False, "stage", stage, f"a module of the backbone, such as one of {top}")
             end = max(place for place, name in enumerate(names) if name == stage or name.startswith(f"{stage}."))
             through = set(names[1 : end + 1])
