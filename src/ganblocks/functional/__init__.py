@@ -1,11 +1,13 @@
 """The formulas, in plain PyTorch: any device, any order of gradient. Everything faster is compared with these."""
 
+from ganblocks.functional.adaptive_norm import adaptive_instance_norm
 from ganblocks.functional.augment import color, cutout, diff_augment, translation
 from ganblocks.functional.bias_act import bias_act
 from ganblocks.functional.bias_act_pixel_norm import bias_act_pixel_norm
 from ganblocks.functional.corruption import gaussian_noise, masking_noise, salt_and_pepper
 from ganblocks.functional.draws import PartGenerator, draw
 from ganblocks.functional.fade import fade_in
+from ganblocks.functional.gram import gram_matrix
 from ganblocks.functional.image_range import from_uint8, intensities, rescale, to_uint8
 from ganblocks.functional.latent import lerp, normal_latents, reparameterize, slerp, truncated_normal_latents
 from ganblocks.functional.minibatch_std import minibatch_std
@@ -16,6 +18,7 @@ from ganblocks.functional.weight_scale import weight_scale
 
 __all__ = [
     "PartGenerator",
+    "adaptive_instance_norm",
     "bias_act",
     "bias_act_pixel_norm",
     "blur",
@@ -27,6 +30,7 @@ __all__ = [
     "fade_in",
     "from_uint8",
     "gaussian_noise",
+    "gram_matrix",
     "intensities",
     "lerp",
     "masking_noise",

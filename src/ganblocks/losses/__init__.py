@@ -20,6 +20,7 @@ from ganblocks.losses.penalties import (
     r1_penalty,
     r2_penalty,
 )
+from ganblocks.losses.perceptual import content_loss, style_loss, total_variation
 from ganblocks.losses.reconstruction import bernoulli, gaussian, squared_error
 from ganblocks.losses.regularization import LeCam, consistency
 
@@ -30,6 +31,7 @@ __all__ = [
     "by_name",
     "categorical_information",
     "consistency",
+    "content_loss",
     "dragan_penalty",
     "drift_penalty",
     "free_bits",
@@ -47,5 +49,7 @@ __all__ = [
     "r2_penalty",
     "relativistic",
     "squared_error",
+    "style_loss",
+    "total_variation",
     "wasserstein",
 ]
