@@ -4,6 +4,7 @@ from ganblocks.functional.adaptive_norm import adaptive_instance_norm
 from ganblocks.functional.augment import color, cutout, diff_augment, translation
 from ganblocks.functional.bias_act import bias_act
 from ganblocks.functional.bias_act_pixel_norm import bias_act_pixel_norm
+from ganblocks.functional.color import match_color, with_luminance
 from ganblocks.functional.corruption import gaussian_noise, masking_noise, salt_and_pepper
 from ganblocks.functional.draws import PartGenerator, draw
 from ganblocks.functional.fade import fade_in
@@ -34,6 +35,7 @@ __all__ = [
     "intensities",
     "lerp",
     "masking_noise",
+    "match_color",
     "minibatch_std",
     "normal_latents",
     "pixel_norm",
@@ -47,4 +49,5 @@ __all__ = [
     "upfirdn2d",
     "upsample_nearest",
     "weight_scale",
+    "with_luminance",
 ]

@@ -25,6 +25,7 @@ from ganblocks.training.information_step import InformationStep
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
 from ganblocks.training.optimizers import KerasRMSprop
+from ganblocks.training.pixel_optimization import StyleRecipe, StyleStep, Stylized, stylize
 from ganblocks.training.plateau import ReduceOnPlateau
 from ganblocks.training.precision import Precision
 from ganblocks.training.pretraining import pretrain_stack
@@ -78,6 +79,9 @@ __all__ = [
     "Scores",
     "Step",
     "StepContext",
+    "StyleRecipe",
+    "StyleStep",
+    "Stylized",
     "Summary",
     "TensorBoard",
     "Trainer",
@@ -104,5 +108,6 @@ __all__ = [
     "pretrain_stack",
     "read_newest_checkpoint",
     "recipes",
+    "stylize",
     "train_for_answers",
 ]
