@@ -141,6 +141,7 @@ def test_an_r3gan_learns_on_8_pixels_and_shows_its_average(tmp_path: Path) -> No
     assert [config[name] for name in ("widths", "blocks_per_stage", "group_size")] == [[8, 4], 1, 8]
 
 
+@pytest.mark.slow
 def test_a_stopped_wgan_gp_on_16_pixels_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

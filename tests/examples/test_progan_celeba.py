@@ -276,6 +276,7 @@ class TestStop:
         ]
         assert equal(final_weights(out), whole)
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("bare")
     def test_a_run_cut_short_on_purpose_goes_on_to_the_same_weights(
         self, whole: dict[str, Tensor], tmp_path: Path

@@ -161,7 +161,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return load_file(out / "end.safetensors")
 
 
-@pytest.mark.parametrize(("job", "code"), [("killed", -signal.SIGKILL), ("failing", 2)])
+@pytest.mark.parametrize(
+    ("job", "code"), [("killed", -signal.SIGKILL), pytest.param("failing", 2, marks=pytest.mark.slow)]
+)
 def test_one_that_dies_or_fails_ends_all_and_the_run_goes_on_exactly(
     job: str, code: int, whole: dict[str, Tensor], tmp_path: Path
 ) -> None:
