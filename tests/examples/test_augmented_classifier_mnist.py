@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_a_trial_leaves_everything_that_is_promised(finished: tuple[Path, Outcom
     assert "## 4 real images of each class" in text
     for arm in example.ARMS:
         assert f"| {arm} | 1 |" in text
+    assert text.count("- real + both: ") == 2
+    assert re.search(r"- real \+ both: [+-][\d.]+ points over real \+ classical ", text)
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {"curve.png", "arms_0004.png", "real_beside_generated_0004.png"}
     assert (out / "report.html").stat().st_size > 10_000
@@ -117,6 +120,7 @@ def test_more_images_of_one_choice_contain_fewer_and_classes_are_even() -> None:
         (("--per-class", "0"), "--per-class has 0"),
         (("--per-class", "500"), "there are only"),
         (("--seeds", "0"), "--seeds is 0"),
+        (("--gan-learning-rate", "0"), "--gan-learning-rate is 0.0"),
         (("--device", "quantum"), "--device is quantum"),
         (("--data", "digits"), "a trial has the built-in digits"),
     ],
