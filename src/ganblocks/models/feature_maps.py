@@ -89,8 +89,10 @@ class FeatureMaps(nn.Module):
         x, found = self.prepared(images), OrderedDict[str, Tensor]()
         for block in self.blocks:
             again = self.recompute and torch.is_grad_enabled() and x.requires_grad
-            maps = checkpoint(self._through, block, x, use_reentrant=False) if again else self._through(block, x)
-            *kept, x = maps
+            if again:  # nothing in it is random
+                *kept, x = checkpoint(self._through, block, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                *kept, x = self._through(block, x)
             found |= dict(zip(self._asked(block), kept, strict=True))
         return found
 

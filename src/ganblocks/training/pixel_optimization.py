@@ -26,6 +26,7 @@ ColorHandling = Literal["free", "matched", "luminance"]
 Start = Literal["content", "noise", "style"]
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 
+_READ_EVERY = 25  # steps: so often the host waits for a GPU
 _SMALLEST = 1e-12  # mean square of a target that losses are divided by, at least
 
 
@@ -173,7 +174,7 @@ def stylize(
         The image and the losses of all steps, on the CPU.
 
     Raises:
-        NonFiniteError: If a loss is NaN or infinite.
+        NonFiniteError: If a loss is NaN or infinite; it is looked at every 25 steps.
         TypeError: If an image is not floating-point.
         ValueError: If an image is of another shape or leaves [0, 1], or a layer is unknown.
     """
@@ -240,6 +241,8 @@ class _Scale:
         else:
             optimizer = torch.optim.LBFGS([pixels], max_iter=1, line_search_fn="strong_wolfe")
         first: dict[str, Tensor] = {}
+        waiting: list[dict[str, Tensor]] = []  # losses that the host has not read yet
+        done = len(history)
 
         def closure() -> Tensor:
             losses = self._losses(self._composed(pixels))
@@ -254,14 +257,16 @@ class _Scale:
             optimizer.step(closure)  # type: ignore[no-untyped-call, unused-ignore]
             with torch.no_grad():
                 pixels.clamp_(0, 1)
-            numbers = {name: float(loss) for name, loss in first.items()}
-            if not all(map(math.isfinite, numbers.values())):
-                raise NonFiniteError(f"at step {step + 1} of scale {scale + 1} the losses are {numbers}")
-            history.append({"scale": scale, **numbers})
+            waiting.append(dict(first))
+            if len(waiting) == _READ_EVERY or step + 1 == recipe.steps:
+                history += [
+                    _read(losses, scale, len(history) - done + 1 + place) for place, losses in enumerate(waiting)
+                ]
+                waiting.clear()
             if on_step is not None:
                 steps = recipe.steps * len(recipe.scales)
                 shown = self._composed(pixels.detach())
-                on_step(StyleStep(len(history), steps, scale, dict(first), shown))
+                on_step(StyleStep(done + step + 1, steps, scale, dict(first), shown))
         return self._composed(pixels.detach()).contiguous()
 
     def _composed(self, pixels: Tensor) -> Tensor:
@@ -286,6 +291,14 @@ class _Scale:
         variation = variation / image.numel() if recipe.relative else variation
         loss = recipe.content_weight * content + recipe.style_weight * style + recipe.variation_weight * variation
         return {"loss": loss, "content": content, "style": style, "variation": variation}
+
+
+def _read(losses: Mapping[str, Tensor], scale: int, step: int) -> Mapping[str, float]:
+    """The numbers of one step."""
+    numbers = {name: float(loss) for name, loss in losses.items()}
+    if not all(map(math.isfinite, numbers.values())):
+        raise NonFiniteError(f"at step {step} of scale {scale + 1} the losses are {numbers}")
+    return {"scale": scale, **numbers}
 
 
 def _relative(
