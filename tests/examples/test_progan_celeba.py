@@ -250,6 +250,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
 
 
 class TestStop:
+    @pytest.mark.slow
     @pytest.mark.usefixtures("bare")
     def test_after_ctrl_c_the_same_command_goes_on_to_the_same_weights(
         self, whole: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

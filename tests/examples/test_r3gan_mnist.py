@@ -134,6 +134,7 @@ def test_its_checkpoint_is_sampled_by_the_command(
     assert "4 images of 8x8 px" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_labels_and_augmentation_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
