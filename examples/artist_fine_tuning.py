@@ -4,7 +4,7 @@ r"""How much of a backbone to train, and at which size? A sweep over both as one
         --weights inception_resnet_v2.safetensors --steps 250:700 300:700 300:600
     python examples/artist_fine_tuning.py --data paintings/ --model densenet121 --weights densenet121.safetensors \
         --path --steps 100:features.denseblock4 100:features.denseblock3
-    python examples/artist_fine_tuning.py --smoke                              # a trial of some minutes on a CPU
+    python examples/artist_fine_tuning.py --smoke                              # a trial of half a minute on a CPU
 
 Needs: pip install "ganblocks[train,vision,metrics]". Runs on a CPU or a GPU. Most options are those of
 artist_classifier.py beside this file. A step is the side of the pictures in pixels and the last stage of the backbone

@@ -195,6 +195,8 @@ def test_what_does_not_fit_is_told() -> None:
         stylize(content, style, network, content_layers=["a"], style_layers=["c"])
     with pytest.raises(ValueError, match="content_layers"):
         stylize(content, style, network, content_layers=[], style_layers=["a"])
+    with pytest.raises(ValueError, match="images of 1 channels"):
+        stylize(content[:, :1], style[:, :1], network, recipe=StyleRecipe(color="luminance"), **LAYERS)
     for changes in (
         {"steps": 0}, {"scales": ()}, {"scales": (1.0, 0.5)}, {"scales": (0.5,)}, {"style_weight": -1.0},
         {"content_weight": math.nan}, {"start": "white"}, {"optimizer": "sgd"}, {"color": "grey"},

@@ -1,8 +1,9 @@
 """Named feature maps of a fixed network: what perceptual losses look at.
 
 `VGG19Features` are the maps that neural style transfer was found with (Gatys, Ecker and Bethge, CVPR 2016), by weights
-from a file. `PaintingFeatures` are those of a `PaintingCNN` that this library has trained: far weaker, but they know
-some paintings where no weights of VGG can be had. Images are intensities in [0, 1] here, as for autoencoders.
+from a file. `PaintingFeatures` are those of a `PaintingCNN` that this library has trained: a small network that
+has seen few pictures, for where no weights of VGG can be had. Images are intensities in [0, 1] here, as for
+autoencoders.
 """
 
 from collections import OrderedDict
@@ -38,8 +39,8 @@ class FeatureMaps(nn.Module):
     Args:
         blocks: For each block its layers by name, in order; the network has no other path.
         layers: Names of the layers whose maps are wanted. Nothing behind the last of them is computed.
-        recompute: Whether a block's maps are computed a second time for the gradient instead of kept: less memory, a
-            third more time.
+        recompute: Whether a block's maps are computed a second time for the gradient instead of kept: less memory, and
+            one more forward pass.
 
     Raises:
         ValueError: If a layer is unknown, named twice, or none is named.
@@ -122,7 +123,7 @@ class VGG19Features(FeatureMaps):
     """Maps of VGG19 (Simonyan and Zisserman 2015), behind the ReLU of the named convolutions.
 
     Layers are called ``block1_conv1`` to ``block5_conv4``, as Keras calls them. Without weights they are He's random
-    numbers, with which style transfer has some effect on textures and none on shapes.
+    numbers, which know nothing of any picture.
 
     Args:
         layers: See `FeatureMaps`.

@@ -176,7 +176,8 @@ def stylize(
     Raises:
         NonFiniteError: If a loss is NaN or infinite; it is looked at every 25 steps.
         TypeError: If an image is not floating-point.
-        ValueError: If an image is of another shape or leaves [0, 1], or a layer is unknown.
+        ValueError: If an image is of another shape or leaves [0, 1], a layer is unknown, or only the luminance is asked
+            for of images that are not RGB.
     """
     recipe = recipe or StyleRecipe()
     precision = precision or Precision("fp32", torch.device("cpu"))
@@ -188,6 +189,8 @@ def stylize(
         _require_image(mask, "mask")
         shape = (1, 1, *content.shape[2:])
         require(tuple(mask.shape) == shape, "mask", tuple(mask.shape), f"{list(shape)}")
+    coloured = recipe.color != "luminance" or content.shape[1] == 3
+    require(coloured, "recipe.color", recipe.color, f"'free' or 'matched' for images of {content.shape[1]} channels")
     content, style = content.float().to(precision.device), style.float().to(precision.device)
     mask = torch.ones_like(content[:, :1]) if mask is None else mask.float().to(precision.device)
     area = (content.shape[2] * content.shape[3]) / (style.shape[2] * style.shape[3])
@@ -204,7 +207,7 @@ def stylize(
         image = F.interpolate(image, small.shape[2:], mode="bilinear", align_corners=False, antialias=True)
         game = _Scale(small, _resized(style, share), part, features, content_layers, style_layers, recipe, precision)
         image = game.run(image, scale, history, on_step)
-    if recipe.color == "luminance" and content.shape[1] == 3:
+    if recipe.color == "luminance":
         image = with_luminance(content, image).clamp(0, 1)
     return Stylized(image.cpu(), tuple(history))
 
