@@ -183,3 +183,13 @@ def test_wrong_arguments_are_named():
             layer(torch.zeros(1, 4, 4))
     with pytest.raises(ValueError, match="`output_size` is"):
         SameConvTranspose2d(1, 1, 3)(torch.zeros(1, 1, 4, 4), [8, 8])
+
+
+def test_cropping_keeps_the_memory_order_of_images_and_gradients() -> None:
+    layer = SameConvTranspose2d(2, 4, 3, 2)
+    images = torch.randn(2, 2, 5, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    output = layer(images)
+    assert output.shape == (2, 4, 10, 10)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(output.square().sum(), images)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)

@@ -31,7 +31,26 @@ def test_channels_last_in_low_precision_and_from_16_pixels() -> None:
     assert [fp32.memory_format(r) for r in (4, 8)] == [torch.contiguous_format] * 2
     assert fp32.memory_format(16) == torch.channels_last
     assert fp32.memory_format(None) == torch.contiguous_format
-    assert bf16.memory_format(4) == torch.channels_last
+    assert bf16.memory_format(8) == bf16.memory_format(None) == torch.channels_last
+
+
+def test_tiny_images_stay_in_float32_on_a_cpu() -> None:
+    bf16, fp16 = Precision.resolve("bf16", "cpu"), Precision.resolve("fp16", "cpu")
+    layer, found = nn.Linear(2, 2), []
+    for precision, resolution in ((bf16, 4), (bf16, 8), (bf16, None), (fp16, 4)):
+        with precision.autocast(resolution):
+            found.append(layer(torch.zeros(1, 2)).dtype)
+    assert found == [torch.float32, torch.bfloat16, torch.bfloat16, torch.float16]
+    assert bf16.memory_format(4) == torch.contiguous_format
+
+
+def test_weights_of_one_channel_change_their_strides_too() -> None:
+    layer = nn.Conv2d(1, 4, 3)
+    values = layer.weight.detach().clone()
+    for memory_format, strides in ((torch.channels_last, (9, 1, 3, 1)), (torch.contiguous_format, (9, 9, 3, 1))):
+        set_memory_format(memory_format, [layer], [])
+        assert layer.weight.stride() == strides
+        assert torch.equal(layer.weight, values)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -44,7 +44,7 @@ def gaussian_noise(
     require(clip is None or clip[0] <= clip[1], "clip", clip, "the lower bound, then the higher, or None")
     device, dtype = _drawn_as(images, generator)
     noise = draw(torch.randn, tuple(images.shape), generator, device=device, dtype=dtype).to(images.device)
-    noisy = (images + std * noise).to(images.dtype)
+    noisy = images.add(noise, alpha=std).to(images.dtype)
     return noisy if clip is None else noisy.clamp(*clip)
 
 

@@ -165,7 +165,8 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
             self.groups,
             self.dilation,
         )
-        return y[:, :, : x.shape[2] * self.stride[0], : x.shape[3] * self.stride[1]]
+        below, right = x.shape[2] * self.stride[0] - y.shape[2], x.shape[3] * self.stride[1] - y.shape[3]
+        return F.pad(y, (0, right, 0, below)) if below or right else y  # negative: its gradient keeps the memory order
 
 
 def _require_geometry(kernel_size: int, stride: int, dilation: int) -> None:

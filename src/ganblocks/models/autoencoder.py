@@ -192,10 +192,10 @@ class ConvDenoiser(nn.Module):
         encoder: list[nn.Module] = []
         decoder: list[nn.Module] = []
         for before, after in itertools.pairwise((config.image_channels, *config.channels)):
-            encoder += [SameConv2d(before, after, 3, 2), nn.ReLU()]
+            encoder += [SameConv2d(before, after, 3, 2), nn.ReLU(inplace=True)]
         widths = config.channels[::-1]
         for before, after in itertools.pairwise((widths[0], *widths)):
-            decoder += [SameConvTranspose2d(before, after, 3, 2), nn.ReLU()]
+            decoder += [SameConvTranspose2d(before, after, 3, 2), nn.ReLU(inplace=True)]
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder, SameConv2d(widths[-1], config.image_channels, 3))
         initialize(self, config.initialization)

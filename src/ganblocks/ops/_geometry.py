@@ -20,6 +20,13 @@ class Geometry:
     kernel: Pair = (1, 1)
     channels_last: bool = False
 
+    def of(self, rows: int, columns: int, channels_last: bool) -> "Geometry":
+        """The same for a kernel of this size and tensors in this order; made for every call, so without `replace`."""
+        return Geometry(
+            self.stride, self.padding, self.dilation, self.groups, self.transposed, self.output_padding,
+            (rows, columns), channels_last,
+        )  # fmt: skip
+
     def forwards(self) -> "Geometry":
         """The convolution, from image to result."""
         return replace(self, transposed=False, output_padding=(0, 0))

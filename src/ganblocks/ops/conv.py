@@ -25,7 +25,6 @@ there; see `_matrix_product`. Their values are those of PyTorch up to rounding.
 import functools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -142,12 +141,14 @@ def conv_transpose2d(
 def _convolve(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Cast and shape the arguments for the Function."""
     channels_last = _is_channels_last(input) or _is_channels_last(weight)
-    geometry = replace(geometry, kernel=(weight.shape[2], weight.shape[3]), channels_last=channels_last)
-    dtype = _autocast_dtype(input)
-    batch = input.unsqueeze(0) if input.dim() == 3 else input
-    bias = None if bias is None else bias.to(dtype)
-    output: Tensor = _Convolution.apply(batch.to(dtype), weight.to(dtype), bias, geometry)
-    return output.squeeze(0) if input.dim() == 3 else output
+    geometry = geometry.of(weight.shape[2], weight.shape[3], channels_last)
+    input = input.to(_autocast_dtype(input))  # weight and bias follow inside, where a cast is no node of the graph
+    output: Tensor
+    if input.dim() == 3:
+        output = _Convolution.apply(input.unsqueeze(0), weight, bias, geometry)
+        return output.squeeze(0)
+    output = _Convolution.apply(input, weight, bias, geometry)
+    return output
 
 
 class _Convolution(Function):
@@ -157,6 +158,7 @@ class _Convolution(Function):
 
     @staticmethod
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        weight, bias = weight.to(input.dtype), None if bias is None else bias.to(input.dtype)
         with _autocast_off(input):
             product = _product(input, weight, bias, geometry)
             if product is not None:
@@ -191,14 +193,14 @@ class _Convolution(Function):
         geometry: Geometry = ctx.geometry
         wanted = _wanted(ctx)
         if not torch.is_grad_enabled():
-            return *_first_order(gradient, input, weight, geometry, wanted), None
+            return *_first_order(gradient, input, weight.to(input.dtype), geometry, wanted), None
         by_input = by_weight = by_bias = None
         image, result = (gradient, input) if geometry.transposed else (input, gradient)
         if wanted[0]:
             opposite = geometry.forwards() if geometry.transposed else geometry.backwards(image.shape, result.shape)
             by_input = _Convolution.apply(gradient, weight, None, opposite)
         if wanted[1]:
-            by_weight = _WeightGradient.apply(image, result, geometry)
+            by_weight = _WeightGradient.apply(image, result, geometry).to(weight.dtype)
         if wanted[2]:
             by_bias = gradient.sum((0, 2, 3))
         return by_input, by_weight, by_bias, None
@@ -210,7 +212,7 @@ class _Convolution(Function):
         return _sum_of(
             None if by_input is None else _Convolution.apply(by_input, weight, None, ctx.geometry),
             None if by_weight is None else _Convolution.apply(input, by_weight, None, ctx.geometry),
-            None if by_bias is None else by_bias.view(-1, 1, 1),
+            None if by_bias is None else by_bias.to(input.dtype).view(-1, 1, 1),
         )
 
 
@@ -284,9 +286,10 @@ def _first_order(
         geometry.transposed,
         geometry.output_padding,
         geometry.groups,
-        wanted,
+        (*wanted[:2], False),
     )
-    return gradients
+    # PyTorch's own sum for the bias takes longer than the rest where a transposed convolution runs in bfloat16.
+    return gradients[0], gradients[1], gradient.sum((0, 2, 3)) if wanted[2] else None
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> MatrixProduct | None:
@@ -334,7 +337,9 @@ def _is_recorded(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     tensors = (input, weight) if bias is None else (input, weight, bias)
     if not all(isinstance(tensor, Tensor) for tensor in tensors) or input.dim() not in (3, 4) or weight.dim() != 4:
         return False
-    if not input.is_floating_point() or len({_autocast_dtype(tensor) for tensor in tensors}) > 1 or 0 in weight.shape:
+    if not input.is_floating_point() or 0 in weight.shape:
+        return False
+    if any(t.dtype != input.dtype for t in tensors) and len({_autocast_dtype(tensor) for tensor in tensors}) > 1:
         return False
     # Inside vmap the flag is down even where a transform around it takes the gradient.
     return any(tensor.requires_grad for tensor in tensors) or is_transformed()
@@ -344,7 +349,10 @@ def _is_channels_last(tensor: Tensor) -> bool:
     """Whether the tensor is laid out as NHWC and not as NCHW; not to be asked inside vmap."""
     if is_transformed() or tensor.dim() != 4:
         return False
-    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    if not tensor.is_contiguous(memory_format=torch.channels_last):
+        return False
+    _, C, H, W = tensor.shape
+    return tensor.stride(1) == 1 and H * W > 1 if C == 1 else not tensor.is_contiguous()  # one channel: as it is meant
 
 
 def _in_format(tensor: Tensor, geometry: Geometry) -> Tensor:
@@ -368,5 +376,6 @@ def _autocast_dtype(tensor: Tensor) -> torch.dtype:
 
 def _autocast_off(tensor: Tensor) -> AbstractContextManager[Any]:
     """Keep dtypes as they are: a backward pass may run inside an autocast that its forward pass did not see."""
-    device_type = tensor.device.type
-    return torch.autocast(device_type, enabled=False) if _autocast_enabled(device_type) else nullcontext()
+    if tensor.dtype == _autocast_dtype(tensor):  # it is off, or has nothing to cast
+        return nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)

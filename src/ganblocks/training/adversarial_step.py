@@ -174,7 +174,7 @@ class AdversarialStep:
         def loss_of(number: int) -> Tensor:
             real, labels, context = parts[number]
             with own_randomness(context, self.precision.device, f"networks{suffix}"):
-                with torch.set_grad_enabled(with_graph), self.precision.autocast():
+                with torch.set_grad_enabled(with_graph), self.precision.autocast(context.phase.resolution):
                     fake = self._generate(self._latents(len(real), context, f"latents{suffix}"), labels, context)
                 loss, log, real_logits = self._discriminator_loss(real, fake.detach(), labels, context, suffix)
             logs.append(log)
@@ -205,7 +205,7 @@ class AdversarialStep:
         shown = self._augmented(real, fake, context, suffix)
         if not self.consistency_weight:
             real, fake = shown
-        with self.precision.autocast():
+        with self.precision.autocast(context.phase.resolution):
             real_logits, fake_logits, extra = self._score_both(real, fake, labels, context)
             loss = self.loss.discriminator_loss(real_logits, fake_logits)
             log = {"real_score": real_logits.detach().float().mean(), "fake_score": fake_logits.detach().float().mean()}
@@ -233,7 +233,7 @@ class AdversarialStep:
             with own_randomness(context, self.precision.device, "generator"):
                 fake = fakes
                 if fake is None:
-                    with self.precision.autocast():
+                    with self.precision.autocast(context.phase.resolution):
                         fake = self._generate(self._latents(len(real), context, "generator_latents"), labels, context)
                 loss, log = self._generator_loss(real, fake, labels, context)
             logs.append(log)
@@ -253,7 +253,7 @@ class AdversarialStep:
     def _generator_loss(
         self, real: Tensor, fake: Tensor, labels: Tensor | None, context: StepContext
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        with self.precision.autocast():
+        with self.precision.autocast(context.phase.resolution):
             if not self.consistency_weight:
                 real, fake = self._augmented(real, fake, context, "-generator")
             fake_logits, extra = self._score_fake(fake, labels, context)

@@ -58,15 +58,24 @@ class Precision:
         """Whether this is less than float32."""
         return self.name != "fp32"
 
-    def autocast(self) -> torch.autocast:
-        """The context in which the networks run."""
-        return torch.autocast(self.device.type, dtype=self.dtype if self.low else None, enabled=self.low)
+    def autocast(self, resolution: int | None = None) -> torch.autocast:
+        """The context in which the networks run on images of this side, if that is known.
+
+        Below 8 pixels bfloat16 on a CPU gives way to float32: there it takes longer to cast the weights than the
+        products gain.
+        """
+        low = self._low_at(resolution)
+        return torch.autocast(self.device.type, dtype=self.dtype if low else None, enabled=low)
 
     def memory_format(self, resolution: int | None) -> torch.memory_format:
         """Channels last in low precision, and in float32 from 16 pixels up; below that the plain order is faster."""
-        if self.low or (resolution is not None and resolution >= 16):
+        if self._low_at(resolution) or (resolution is not None and resolution >= 16):
             return torch.channels_last
         return torch.contiguous_format
+
+    def _low_at(self, resolution: int | None) -> bool:
+        tiny = resolution is not None and resolution < 8
+        return self.low and not (tiny and self.name == "bf16" and self.device.type == "cpu")
 
 
 @torch.no_grad()
@@ -80,15 +89,25 @@ def set_memory_format(
     for module in modules:
         for parameter in module.parameters():
             if parameter.dim() == 4:
-                parameter.data = parameter.data.contiguous(memory_format=memory_format)
+                parameter.data = _laid_out(parameter.data, memory_format)
                 if parameter.grad is not None:
-                    parameter.grad = parameter.grad.contiguous(memory_format=memory_format)
+                    parameter.grad = _laid_out(parameter.grad, memory_format)
     for optimizer in optimizers:
         for state in optimizer.state.values():
             entries: dict[str, Any] = state
             for key, value in entries.items():
                 if isinstance(value, torch.Tensor) and value.dim() == 4:
-                    entries[key] = value.contiguous(memory_format=memory_format)
+                    entries[key] = _laid_out(value, memory_format)
+
+
+def _laid_out(tensor: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    """The tensor in this format, by its strides too.
+
+    ``contiguous`` leaves the strides of a tensor with one channel alone, because all formats are the same memory then.
+    But it is the strides by which a convolution chooses the format of its result.
+    """
+    strides = torch.empty(tensor.shape, memory_format=memory_format, device="meta").stride()
+    return tensor if tensor.stride() == strides else torch.empty_like(tensor, memory_format=memory_format).copy_(tensor)
 
 
 def plain_precision(module: nn.Module) -> Precision:
