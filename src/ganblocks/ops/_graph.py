@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["is_followed", "is_plain", "is_transformed", "is_wanted", "is_wrapped"]
+__all__ = ["are_wanted", "is_followed", "is_plain", "is_transformed", "is_wanted", "is_wrapped"]
 
 
 def is_transformed() -> bool:
@@ -38,12 +38,21 @@ def is_wanted(ctx: Any, index: int) -> bool:
     ``needs_input_grad`` alone says whether it *could* be asked for: where ``autograd.grad`` names the images only, the
     gradient of every bias would be computed for nobody.
     """
-    if not ctx.needs_input_grad[index]:
-        return False
-    edges = getattr(ctx, "next_functions", None)  # absent inside torch.func
-    if edges is None or is_transformed():
+    return ctx.needs_input_grad[index] and _is_reached(getattr(ctx, "next_functions", None), index)
+
+
+def are_wanted(ctx: Any, count: int) -> tuple[bool, ...]:
+    """`is_wanted` of the first arguments, so many of them."""
+    edges = getattr(ctx, "next_functions", None)  # made anew each time it is asked for
+    return tuple(needed and _is_reached(edges, index) for index, needed in enumerate(ctx.needs_input_grad[:count]))
+
+
+def _is_reached(edges: Any, index: int) -> bool:
+    """Whether the engine goes along this edge."""
+    if edges is None or is_transformed():  # there are none inside torch.func
         return True
     try:
-        return torch._C._will_engine_execute_node(edges[index][0])
+        reached: bool = torch._C._will_engine_execute_node(edges[index][0])
     except (AttributeError, RuntimeError):  # the question is refused for a leaf named in autograd.grad: it is wanted
         return True
+    return reached

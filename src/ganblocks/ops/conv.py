@@ -33,7 +33,7 @@ from torch import Tensor
 
 from ganblocks.ops._function import Function
 from ganblocks.ops._geometry import Geometry, Pair
-from ganblocks.ops._graph import is_transformed, is_wanted
+from ganblocks.ops._graph import are_wanted, is_transformed
 from ganblocks.ops._matrix_product import MatrixProduct, pays
 
 __all__ = ["conv2d", "conv_transpose2d"]
@@ -191,7 +191,7 @@ class _Convolution(Function):
             return None, None, None, None
         input, weight = ctx.saved_tensors
         geometry: Geometry = ctx.geometry
-        wanted = _wanted(ctx)
+        wanted = are_wanted(ctx, 3)
         if not torch.is_grad_enabled():
             return *_first_order(gradient, input, weight.to(input.dtype), geometry, wanted), None
         by_input = by_weight = by_bias = None
@@ -243,7 +243,7 @@ class _WeightGradient(Function):
             return None, None, None
         image, result = ctx.saved_tensors
         geometry: Geometry = ctx.geometry
-        wanted = _wanted(ctx)
+        wanted = are_wanted(ctx, 3)
         by_image = by_result = None
         if wanted[0]:
             upwards = geometry.backwards(image.shape, result.shape)
@@ -263,7 +263,7 @@ class _WeightGradient(Function):
 
 
 def _first_order(
-    gradient: Tensor, input: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
+    gradient: Tensor, input: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The wanted gradients by input, weight and bias, without a graph of them."""
     product = _product(input, weight, None, geometry)
@@ -286,7 +286,7 @@ def _first_order(
         geometry.transposed,
         geometry.output_padding,
         geometry.groups,
-        (*wanted[:2], False),
+        [*wanted[:2], False],
     )
     # PyTorch's own sum for the bias takes longer than the rest where a transposed convolution runs in bfloat16.
     return gradients[0], gradients[1], gradient.sum((0, 2, 3)) if wanted[2] else None
@@ -308,11 +308,6 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geome
     if min(geometry.padding) < 0 or not pays(input.shape[0], image, result, geometry.kernel, weight.numel()):
         return None
     return MatrixProduct(geometry.kernel, geometry.stride, geometry.padding, geometry.channels_last)
-
-
-def _wanted(ctx: Any) -> tuple[bool, bool, bool]:
-    """Which of the first three arguments this backward pass needs a gradient for."""
-    return is_wanted(ctx, 0), is_wanted(ctx, 1), is_wanted(ctx, 2)
 
 
 def _sum_of(*terms: Tensor | None) -> Tensor | None:
@@ -337,9 +332,10 @@ def _is_recorded(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     tensors = (input, weight) if bias is None else (input, weight, bias)
     if not all(isinstance(tensor, Tensor) for tensor in tensors) or input.dim() not in (3, 4) or weight.dim() != 4:
         return False
-    if not input.is_floating_point() or 0 in weight.shape:
+    dtypes = {tensor.dtype for tensor in tensors}
+    if 0 in weight.shape or not all(dtype.is_floating_point for dtype in dtypes):
         return False
-    if any(t.dtype != input.dtype for t in tensors) and len({_autocast_dtype(tensor) for tensor in tensors}) > 1:
+    if len(dtypes) > 1 and (torch.float64 in dtypes or not _autocast_enabled(input.device.type)):
         return False
     # Inside vmap the flag is down even where a transform around it takes the gradient.
     return any(tensor.requires_grad for tensor in tensors) or is_transformed()
@@ -368,9 +364,9 @@ def _autocast_enabled(device_type: str) -> bool:
 
 def _autocast_dtype(tensor: Tensor) -> torch.dtype:
     """The dtype that autocast computes a convolution of the tensor in; float64 keeps its own."""
-    device_type = tensor.device.type
-    if not tensor.is_floating_point() or tensor.dtype == torch.float64 or not _autocast_enabled(device_type):
-        return tensor.dtype
+    dtype, device_type = tensor.dtype, tensor.device.type
+    if not _autocast_enabled(device_type) or dtype == torch.float64 or not dtype.is_floating_point:
+        return dtype
     return torch.get_autocast_dtype(device_type)
 
 
