@@ -19,6 +19,7 @@ SHORT = {
 ALONE = {  # these train dozens of small networks one after the other, or none
     "artist_classifier", "artist_comparison", "artist_fine_tuning", "artists_overview",
     "augmented_classifier_brain_mri", "augmented_classifier_mnist", "painting_preprocessing", "similar_paintings",
+    "style_transfer",
 }  # fmt: skip
 EXAMPLES = sorted(
     path for path in (Path(__file__).resolve().parents[2] / "examples").glob("*.py") if path.stem not in ALONE

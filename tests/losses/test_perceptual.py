@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ganblocks.functional.adaptive_norm import adaptive_instance_norm
 from ganblocks.functional.gram import gram_matrix
-from ganblocks.losses.perceptual import content_loss, style_loss, total_variation
+from ganblocks.losses.perceptual import content_loss, moment_loss, style_loss, total_variation
 from tolerances import for_dtype
 
 TIGHT = for_dtype(torch.float64)
@@ -44,6 +45,43 @@ def test_style_compares_gram_matrices_of_maps_of_any_size() -> None:
         losses.append((difference**2).mean())
     assert float(style_loss(ours, targets)) == pytest.approx(np.mean(losses), rel=1e-12)
     assert float(style_loss(style, targets)) == 0
+
+
+def test_moments_are_those_of_numpy_for_maps_of_any_size() -> None:
+    ours, style = maps(), {"a": drawn(1, 2, 5, 5, seed=7), "b": drawn(2, 3, 4, 1, seed=8)}
+    losses = []
+    for name, features in ours.items():
+        x, y = (part.flatten(2).numpy() for part in (features, style[name]))
+        means = ((x.mean(2) - y.mean(2)) ** 2).mean()
+        spreads = ((np.sqrt(x.var(2) + 1e-5) - np.sqrt(y.var(2) + 1e-5)) ** 2).mean()
+        losses.append(means + spreads)
+    assert float(moment_loss(ours, style)) == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_what_was_given_the_moments_has_them() -> None:
+    content, style = drawn(2, 3, 5, 4), 3 + 2 * drawn(2, 3, 4, 4, seed=1)
+    given_them = {"a": adaptive_instance_norm(content, style)}
+    assert float(moment_loss({"a": content}, {"a": style})) > 5
+    assert float(moment_loss(given_them, {"a": style}, eps=1e-9)) < 1e-8
+
+
+def test_the_gradients_of_the_moments_pass_gradcheck_in_both_orders() -> None:
+    ours, style = drawn(1, 2, 3, 2).requires_grad_(), drawn(1, 2, 2, 2, seed=1).requires_grad_()
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return moment_loss({"a": x}, {"a": y})
+
+    assert torch.autograd.gradcheck(loss, (ours, style))
+    assert torch.autograd.gradgradcheck(loss, (ours, style))
+
+
+def test_moments_refuse_what_does_not_go_together() -> None:
+    with pytest.raises(ValueError, match="features"):
+        moment_loss(maps(), {"a": drawn(1, 2, 2, 2)})
+    with pytest.raises(ValueError, match="eps"):
+        moment_loss(maps(), maps(), eps=0.0)
+    with pytest.raises(ValueError, match="4"):
+        moment_loss({"a": drawn(2, 3)}, {"a": drawn(2, 3)})
 
 
 @given(

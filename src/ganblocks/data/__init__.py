@@ -28,6 +28,7 @@ from ganblocks.data.paintings import (
     read_artists,
     write_label_table,
 )
+from ganblocks.data.pictures import read_picture, write_picture
 from ganblocks.data.provenance import Provenance, read_generated, write_generated
 from ganblocks.data.report import BadFile, DatasetReport, check_images
 from ganblocks.data.sampler import ResumableSampler, split
@@ -88,8 +89,10 @@ __all__ = [
     "read_generated",
     "read_idx",
     "read_images",
+    "read_picture",
     "split",
     "stratified_split",
     "write_generated",
     "write_label_table",
+    "write_picture",
 ]

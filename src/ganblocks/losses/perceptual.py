@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ganblocks._checks import require, require_rank, require_same_shape
 from ganblocks.functional.gram import gram_matrix
 
-__all__ = ["TotalVariation", "content_loss", "style_loss", "total_variation"]
+__all__ = ["TotalVariation", "content_loss", "moment_loss", "style_loss", "total_variation"]
 
 TotalVariation = Literal["anisotropic", "isotropic"]
 
@@ -57,6 +57,39 @@ def style_loss(features: Mapping[str, Tensor], targets: Mapping[str, Tensor]) ->
     Differentiable to any order.
     """
     return _mean_over_layers({name: gram_matrix(maps) for name, maps in features.items()}, targets)
+
+
+def moment_loss(features: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, eps: float = 1e-5) -> Tensor:
+    """Mean squared difference of the means and of the standard deviations of each map, and its mean over the layers.
+
+    Huang and Belongie 2017, equation 13, with a mean over channels and layers where they sum: what
+    `adaptive_instance_norm` hands over, as a loss.
+
+    Args:
+        features: Maps ``[N, C, H, W]`` by the name of their layer, of any size.
+        targets: Those of the style images under the same names, ``[N, C, H', W']`` or ``[1, C, H', W']`` for all.
+        eps: Added to each variance before its root, above 0.
+
+    Returns:
+        A scalar, in at least float32: the sum of both parts.
+
+    Raises:
+        ValueError: If names or shapes differ, there is no layer, or ``eps`` is not positive.
+
+    Differentiable to any order.
+    """
+    require(eps > 0, "eps", eps, "above 0")
+
+    def moments(maps: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+        found = {}
+        for layer, values in maps.items():
+            require_rank(values, f"{name}[{layer!r}]", 4, 4)
+            wide = values if values.dtype in (torch.float32, torch.float64) else values.float()
+            variance, mean = torch.var_mean(wide, dim=(2, 3), correction=0)
+            found[layer] = torch.stack([mean, torch.sqrt(variance + eps)], dim=1)
+        return found
+
+    return 2 * _mean_over_layers(moments(features, "features"), moments(targets, "targets"))
 
 
 def total_variation(images: Tensor, *, form: TotalVariation = "anisotropic") -> Tensor:

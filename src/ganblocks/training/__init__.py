@@ -1,6 +1,13 @@
 """A thin trainer: steps, schedules, recipes, callbacks and checkpoints."""
 
-from ganblocks.training import backbone_recipes, gan_recipes, information_recipes, painting_recipes, recipes
+from ganblocks.training import (
+    backbone_recipes,
+    gan_recipes,
+    information_recipes,
+    painting_recipes,
+    recipes,
+    style_recipes,
+)
 from ganblocks.training.adversarial_step import AdversarialStep
 from ganblocks.training.augmentation import AdaptiveAugmentation
 from ganblocks.training.autoencoder_step import AutoencoderStep, evaluate_autoencoder
@@ -36,6 +43,7 @@ from ganblocks.training.run_directory import RunLock, new_run_directory
 from ganblocks.training.schedule import ConstantSchedule, CosineSchedule, Phase, ProgressiveSchedule, Schedule
 from ganblocks.training.scoring import NearestSheet, Scores
 from ganblocks.training.steps import GuardedStep, Step, latent_sampler
+from ganblocks.training.style_step import StyleDecoderStep, TransformStep
 from ganblocks.training.trainer import FitResult, Trainer
 from ganblocks.training.two_head_step import TwoHeadStep
 from ganblocks.training.vae_step import VAEStep, evaluate_vae
@@ -79,12 +87,14 @@ __all__ = [
     "Scores",
     "Step",
     "StepContext",
+    "StyleDecoderStep",
     "StyleRecipe",
     "StyleStep",
     "Stylized",
     "Summary",
     "TensorBoard",
     "Trainer",
+    "TransformStep",
     "TwoHeadStep",
     "VAEStep",
     "Validation",
@@ -108,6 +118,7 @@ __all__ = [
     "pretrain_stack",
     "read_newest_checkpoint",
     "recipes",
+    "style_recipes",
     "stylize",
     "train_for_answers",
 ]

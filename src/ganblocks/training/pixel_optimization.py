@@ -17,8 +17,8 @@ from ganblocks._checks import require, require_rank
 from ganblocks.errors import NonFiniteError
 from ganblocks.functional.color import match_color, with_luminance
 from ganblocks.functional.gram import gram_matrix
-from ganblocks.losses.perceptual import TotalVariation, content_loss, style_loss, total_variation
 from ganblocks.training.precision import Precision
+from ganblocks.training.style_terms import StyleWeights, style_terms
 
 __all__ = ["ColorHandling", "StyleRecipe", "StyleStep", "Stylized", "document", "stylize"]
 
@@ -27,20 +27,13 @@ Start = Literal["content", "noise", "style"]
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 
 _READ_EVERY = 25  # steps: so often the host waits for a GPU
-_SMALLEST = 1e-12  # mean square of a target that losses are divided by, at least
 
 
 @dataclasses.dataclass(frozen=True)
-class StyleRecipe:
-    """How the pixels are found.
+class StyleRecipe(StyleWeights):
+    """How the pixels are found; see `StyleWeights` for what they are to be like.
 
     Attributes:
-        content_weight: Of `content_loss`, 0 or above.
-        style_weight: Of `style_loss`, 0 or above.
-        variation_weight: Of `total_variation`, 0 or above.
-        variation: Its form.
-        relative: Whether each layer's losses are divided by the mean square of their target, and the variation by the
-            number of values: weights then mean the same for every network and size. ``False`` = as the formulas are.
         steps: Updates at each scale, at least 1.
         scales: Sides as shares of the full ones, above 0 to 1, rising to 1: each goes on from the result before.
         start: What the first scale begins with.
@@ -52,11 +45,6 @@ class StyleRecipe:
             ``"luminance"`` = only brightness is taken from the result (`with_luminance`).
     """
 
-    content_weight: float = 1.0
-    style_weight: float = 10.0
-    variation_weight: float = 0.1
-    variation: TotalVariation = "anisotropic"
-    relative: bool = True
     steps: int = 200
     scales: tuple[float, ...] = (0.5, 1.0)
     start: Start = "content"
@@ -67,17 +55,15 @@ class StyleRecipe:
     color: ColorHandling = "free"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "scales", tuple(self.scales))
-        for name in ("content_weight", "style_weight", "variation_weight"):
-            value = getattr(self, name)
-            require(math.isfinite(value) and value >= 0, name, value, "0 or above")
         require(self.steps >= 1, "steps", self.steps, "at least 1")
         rising = len(self.scales) > 0 and list(self.scales) == sorted(set(self.scales))
         fits = rising and self.scales[0] > 0 and self.scales[-1] == 1
         require(fits, "scales", self.scales, "shares above 0 that rise to 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         for name, known in (
-            ("variation", get_args(TotalVariation)), ("start", get_args(Start)), ("optimizer", ("adam", "lbfgs")),
+            ("start", get_args(Start)), ("optimizer", ("adam", "lbfgs")),
             ("color", get_args(ColorHandling)),
         ):  # fmt: skip
             require(getattr(self, name) in known, name, getattr(self, name), f"one of {known}")
@@ -248,7 +234,8 @@ class _Scale:
         done = len(history)
 
         def closure() -> Tensor:
-            losses = self._losses(self._composed(pixels))
+            image = self._composed(pixels)
+            losses = style_terms(image, self._maps(image), self.contents, self.styles, recipe)
             (gradient,) = torch.autograd.grad(losses["loss"], [pixels])
             pixels.grad = gradient.contiguous()  # as the pixels: a fused optimizer walks through both side by side
             if not first:
@@ -281,20 +268,6 @@ class _Scale:
         with self.precision.autocast():
             return self.features(image)
 
-    def _losses(self, image: Tensor) -> dict[str, Tensor]:
-        recipe, maps = self.recipe, self._maps(image)
-        found = {name: maps[name].float() for name in self.contents}
-        looks = {name: maps[name] for name in self.styles}
-        if recipe.relative:
-            content = _relative(content_loss, found, self.contents)
-            style = _relative(style_loss, looks, self.styles)
-        else:
-            content, style = content_loss(found, self.contents), style_loss(looks, self.styles)
-        variation = total_variation(image, form=recipe.variation)
-        variation = variation / image.numel() if recipe.relative else variation
-        loss = recipe.content_weight * content + recipe.style_weight * style + recipe.variation_weight * variation
-        return {"loss": loss, "content": content, "style": style, "variation": variation}
-
 
 def _read(losses: Mapping[str, Tensor], scale: int, step: int) -> Mapping[str, float]:
     """The numbers of one step."""
@@ -302,19 +275,6 @@ def _read(losses: Mapping[str, Tensor], scale: int, step: int) -> Mapping[str, f
     if not all(map(math.isfinite, numbers.values())):
         raise NonFiniteError(f"at step {step} of scale {scale + 1} the losses are {numbers}")
     return {"scale": scale, **numbers}
-
-
-def _relative(
-    loss: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor],
-    found: Mapping[str, Tensor],
-    targets: Mapping[str, Tensor],
-) -> Tensor:
-    """The mean over the layers of the loss of each, over the mean square of its target."""
-    parts = [
-        loss({name: found[name]}, {name: target}) / target.square().mean().clamp(min=_SMALLEST)
-        for name, target in targets.items()
-    ]
-    return torch.stack(parts).mean()
 
 
 def _resized(image: Tensor, share: float) -> Tensor:
