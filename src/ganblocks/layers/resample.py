@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks.functional.resample import BlurPadding, downsample_box, upsample_nearest
+from ganblocks.functional.resample import BlurPadding, upsample_nearest
 from ganblocks.ops.blur import blur
+from ganblocks.ops.downsample_box import downsample_box
 
 __all__ = ["Blur", "DownsampleBox", "UpsampleNearest"]
 
@@ -37,7 +38,7 @@ class UpsampleNearest(nn.Module):
 
 
 class DownsampleBox(nn.Module):
-    """[N, C, H, W] to [N, C, H / factor, W / factor]; see :func:`ganblocks.functional.resample.downsample_box`.
+    """[N, C, H, W] to [N, C, H / factor, W / factor]; see :func:`ganblocks.ops.downsample_box`.
 
     Args:
         factor: At least 1; must divide H and W.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ganblocks._checks import require, require_rank
 from ganblocks.functional.fade import fade_in
-from ganblocks.functional.resample import downsample_box, upsample_nearest
+from ganblocks.functional.resample import upsample_nearest
 from ganblocks.layers.blocks import activated
 from ganblocks.layers.conv import ConvTranspose2d
 from ganblocks.layers.minibatch_std import MinibatchStd
@@ -21,6 +21,7 @@ from ganblocks.layers.weight_scale import WSConv2d, WSConvTranspose2d, WSLinear
 from ganblocks.models.labels import one_hot
 from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.models.progan_config import ProGANConfig
+from ganblocks.ops.downsample_box import downsample_box
 from ganblocks.ops.pixel_norm import pixel_norm
 
 __all__ = ["Discriminator", "Generator", "ProGANConfig"]

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from ganblocks._checks import require
-from ganblocks.functional.resample import downsample_box, upsample_nearest
+from ganblocks.functional.resample import upsample_nearest
 from ganblocks.layers.blocks import activated
 from ganblocks.layers.conv import Conv2d
 from ganblocks.models.latent_generator import LatentGenerator
 from ganblocks.models.r3gan_config import R3GANConfig
 from ganblocks.ops.blur import blur
+from ganblocks.ops.downsample_box import downsample_box
 
 __all__ = ["Discriminator", "Generator", "R3GANConfig"]
 

@@ -5,6 +5,7 @@ from ganblocks.ops.bias_act import bias_act
 from ganblocks.ops.bias_act_pixel_norm import bias_act_pixel_norm
 from ganblocks.ops.blur import blur
 from ganblocks.ops.conv import conv2d, conv_transpose2d
+from ganblocks.ops.downsample_box import downsample_box
 from ganblocks.ops.leaky_relu import leaky_relu
 from ganblocks.ops.pixel_norm import pixel_norm
 from ganblocks.ops.upfirdn2d import upfirdn2d
@@ -16,6 +17,7 @@ __all__ = [
     "blur",
     "conv2d",
     "conv_transpose2d",
+    "downsample_box",
     "explain",
     "leaky_relu",
     "pixel_norm",
