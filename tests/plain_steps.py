@@ -1,7 +1,7 @@
 """Training steps as they are written first: what `test_step_costs.py` counts beside ours.
 
-Plain layers of PyTorch, one loss after the other, losses by their formulas. They are no worse than they must be: Adam is
-fused, and no gradients by the critic's weights are taken in the generator's update.
+Plain layers of PyTorch, one loss after the other, losses by their formulas. They are no worse than they must be: Adam
+is fused, and no gradients by the critic's weights are taken in the update of the generator.
 """
 
 from collections.abc import Callable, Sequence
