@@ -73,6 +73,7 @@ NAMED: dict[str, tuple[float, float]] = {
     "replicas_float64": (1e-10, 1e-12),  # the same sums in another order, five steps of Adam
     "replicas_float32": (1e-4, 2e-5),  # the same in float32
     "transformed": (1e-9, 1e-10),  # float64 through two gradients
+    "onnx_float32": (1e-4, 1e-5),  # ONNX Runtime's convolutions and norms over few pixels, both sides in float32
     "interval_width": (0.1, 0.0),  # of a bootstrap: 4,000 resamples know the ends to 4 %
 }
 

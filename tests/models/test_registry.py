@@ -20,9 +20,12 @@ from ganblocks.models.config import ModelConfig
 from ganblocks.models.registry import (
     CLASSIFIERS,
     GENERATORS,
+    MODELS,
     classifier_from_metadata,
     generator_from_metadata,
     load_classifier,
+    model_from_metadata,
+    name_in_files,
 )
 from tolerances import for_dtype
 
@@ -222,3 +225,20 @@ def test_without_torchvision_a_backbone_classifier_names_the_extra(monkeypatch: 
     metadata = {"model": "backbone_classifier", "config": BackboneClassifierConfig().to_dict()}
     with pytest.raises(ImportError, match=r'pip install "ganblocks\[vision\]"'):
         classifier_from_metadata(metadata)
+
+
+def test_every_model_of_every_kind_has_one_name() -> None:
+    assert GENERATORS.items() | CLASSIFIERS.items() <= MODELS.items()
+    assert len({build for _, build in MODELS.values()}) == len(MODELS)
+    for name, config in (("progan", CONFIG), ("progan_discriminator", CONFIG), ("classifier", SMALL)):
+        model = model_from_metadata({"model": name, "config": config.to_dict()})
+        assert name_in_files(model) == name
+        assert model.config == config
+    with pytest.raises(CheckpointError, match=r"the model is None, but this ganblocks knows: .*vae, .*wgan_gp_critic"):
+        model_from_metadata({"config": CONFIG.to_dict()})
+
+
+def test_what_is_no_model_of_this_library_has_no_name_in_files() -> None:
+    for stranger in (torch.nn.Linear(2, 2), torch.nn.Sequential(progan.Generator(CONFIG))):
+        with pytest.raises(TypeError, match=r"`model` is a torch\.nn.*without a wrapper: .*progan_discriminator"):
+            name_in_files(stranger)

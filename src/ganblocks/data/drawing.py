@@ -89,7 +89,7 @@ def disc(x: Plane, y: Plane, radius: float) -> Plane:
 
 
 def ellipse(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
-    """An ellipse around the origin, to first order: f / |grad f| with f = |(x/a, y/b)| - 1."""
+    """An ellipse around the origin, to first order: ``f / |grad f|`` with ``f = |(x/a, y/b)| - 1``."""
     u: Plane = x / np.float32(half_width)
     v: Plane = y / np.float32(half_height)
     squared: Plane = u * u + v * v + np.float32(1e-9)

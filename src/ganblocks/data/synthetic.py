@@ -199,7 +199,8 @@ class Shapes(_Drawn):
         image_channels: 3 for RGB, 1 for grey (ITU-R BT.601 weights).
 
     Attributes:
-        names, classes, labels, fingerprint: as for :class:`~ganblocks.data.image_folder.ImageFolder`.
+        names: as for :class:`~ganblocks.data.image_folder.ImageFolder`, and so are ``classes``, ``labels`` and
+            ``fingerprint``.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -256,8 +257,8 @@ class Faces(_Drawn):
         image_channels: 3 for RGB, 1 for grey (ITU-R BT.601 weights).
 
     Attributes:
-        names, classes, labels, fingerprint: as for :class:`~ganblocks.data.image_folder.ImageFolder`; ``labels`` is
-            None and ``classes`` is empty.
+        names: as for :class:`~ganblocks.data.image_folder.ImageFolder`, and so is ``fingerprint``; ``labels`` is None
+            and ``classes`` is empty.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -43,7 +43,7 @@ def initialize(
     =================  ==========================================================================================
 
     Biases become zero except in "torch". Batch normalization starts afresh: scale 1 (but see "dcgan"), shift 0, running
-    mean 0 and variance 1. The fans are those of Keras and PyTorch: for a weight of shape [a, b, *kernel],
+    mean 0 and variance 1. The fans are those of Keras and PyTorch: for a weight of shape ``[a, b, *kernel]``,
     fan_in = b * prod(kernel) and fan_out = a * prod(kernel), also for transposed convolutions.
 
     Args:

@@ -75,7 +75,7 @@ class ProjectionHead(nn.Module):
             return scores
         if labels is None:
             raise ValueError(f"`labels` is None, but must be class indices [N] from 0 to {K - 1}")
-        vectors = F.embedding(_checked(labels, len(features), K).to(features.device), self.classes.weight)  # [N, F]
+        vectors = F.embedding(_checked(labels, features.shape[0], K).to(features.device), self.classes.weight)  # [N, F]
         return scores + (vectors * features).sum(1)
 
     def extra_repr(self) -> str:
@@ -87,7 +87,7 @@ def _checked(labels: Tensor, count: int, num_classes: int) -> Tensor:
     """The labels as int64."""
     require(labels.dtype in _INDICES, "labels", labels.dtype, "integers", TypeError)
     require(labels.shape == (count,), "labels", tuple(labels.shape), f"[{count}], one an image")
-    if labels.device.type == "cpu" and count and not torch.compiler.is_compiling():
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling() and count:
         lowest, highest = int(labels.min()), int(labels.max())
         wrong = lowest if lowest < 0 else highest
         require(0 <= wrong < num_classes, "labels", wrong, f"from 0 to {num_classes - 1}")

@@ -1,9 +1,14 @@
 """The adversarial games: six pairs of a discriminator loss and a generator loss, all minimised.
 
-Every family is an [`AdversarialLoss`][ganblocks.losses.AdversarialLoss], so one is exchanged for another by name:
+Every family is an `AdversarialLoss`, so one is exchanged for another by name:
 
->>> discriminator_loss = hinge.discriminator_loss(real_logits, fake_logits)
->>> generator_loss = hinge.generator_loss(None, fake_logits)
+>>> import torch
+>>> from ganblocks.losses import hinge
+>>> real_logits, fake_logits = torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 0.5])
+>>> hinge.discriminator_loss(real_logits, fake_logits)
+tensor(0.7500)
+>>> hinge.generator_loss(None, fake_logits)
+tensor(0.2500)
 
 The formulas use softplus(x) = log(1 + exp(x)) = -log sigmoid(-x), finite for every finite logit.
 """
@@ -47,7 +52,7 @@ class AdversarialLoss:
     """One adversarial game: what the discriminator and what the generator minimise.
 
     Args:
-        name: The name under which [`by_name`][ganblocks.losses.by_name] finds it.
+        name: The name under which `by_name` finds it.
         discriminator_formula: ``(real_logits, fake_logits) -> scalar``.
         generator_formula: ``(real_logits, fake_logits) -> scalar``; it must not look at the real logits unless
             ``generator_needs_real``.

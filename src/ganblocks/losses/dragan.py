@@ -36,7 +36,7 @@ def dragan_penalty(
 
     Args:
         critic: Any callable, images [N, ...] -> scores [N]; see
-            [`input_gradients`][ganblocks.losses.input_gradients].
+            `input_gradients`.
         real_images: [N, ...], detached.
         target_norm: The norm asked for, k in the paper, 1 there.
         spread: Largest noise in standard deviations of the batch, 0 or more; 0 asks at the real images themselves.

@@ -100,7 +100,7 @@ def gradient_penalty(
 
     Args:
         critic: Any callable, images [N, ...] -> scores [N]; see
-            [`input_gradients`][ganblocks.losses.input_gradients].
+            `input_gradients`.
         real_images: [N, ...], detached.
         fake_images: [N, ...] of the same shape, detached: the generator gets no gradient. Dtypes may differ (fakes
             made under autocast); the wider one is used.
@@ -164,7 +164,7 @@ def r2_penalty(discriminator: Critic, fake_images: Tensor, *, autocast: Literal[
     """R2: the mean squared gradient norm on generated images, E[||grad D(G(z))||_2^2].
 
     Source: Mescheder et al. 2018, equation 10, without its gamma / 2: the training step multiplies. Arguments, result
-    and errors as in [`r1_penalty`][ganblocks.losses.r1_penalty]; the generator gets no gradient.
+    and errors as in `r1_penalty`; the generator gets no gradient.
     """
     return _squared_norms(discriminator, fake_images, autocast).mean()
 

@@ -1,6 +1,6 @@
 """The Frechet distance between two sets of features, squared, as in the FID (Heusel et al. 2017). Lower is better.
 
-Both sets are taken as Gaussian. Dowson and Landau (1982) give the squared distance of two Gaussians in closed form:
+Both sets are taken as Gaussian. Dowson and Landau (1982) give the squared distance of two Gaussians in closed form::
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))
 
@@ -156,13 +156,13 @@ def frechet_distance_from_features(real: Tensor, fake: Tensor, *, ddof: int = 1)
 def expected_bias(spectrum: Tensor | Statistics, n: int, m: int) -> float:
     """What the squared Frechet distance of two samples of ONE law is expected to be, to first order in 1/n and 1/m.
 
-    With l the eigenvalues of the law's covariance:
+    With l the eigenvalues of the law's covariance::
 
         (1/n + 1/m) (sum_i l_i + 1/2 sum_ij l_i l_j (1 + delta_ij) / (l_i + l_j))
 
     The first sum is the scatter of the means. The second is that of the covariances, of entries with variance
     l_i l_j (1 + delta_ij) / n (Wishart 1928), through the second derivative of the distance at equal covariances,
-    1/2 sum_ij |E_ij|^2 / (l_i + l_j) for a difference E.
+    ``1/2 sum_ij |E_ij|^2 / (l_i + l_j)`` for a difference E.
 
     It holds for counts well above the D dimensions. Below D the true expectation is smaller, for unit eigenvalues 0.87
     of this at D / 2 and 0.38 at D / 8; and the eigenvalues of samples so small are not those of their law: a

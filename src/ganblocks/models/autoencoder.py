@@ -131,7 +131,7 @@ class DenseAutoencoder(nn.Module):
         """What the last activation makes images of, in their shape; losses of logits are exact where it saturates."""
         _require_shape(codes, self.config.widths[-1:], "codes")
         logits: Tensor = self.decoder(codes)
-        return logits.reshape(len(codes), *self.config.input_shape)
+        return logits.reshape(codes.shape[0], *self.config.input_shape)
 
     def logits(self, images: Tensor) -> Tensor:
         """``decode_logits(encode(images))``."""

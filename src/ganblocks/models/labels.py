@@ -28,5 +28,5 @@ def one_hot(labels: Tensor | None, num_classes: int, like: Tensor) -> Tensor | N
         return None
     if labels is None:
         raise ValueError(f"`labels` is None, but must be class indices [N] from 0 to {num_classes - 1}")
-    require(labels.shape == like.shape[:1], "labels", tuple(labels.shape), f"[{len(like)}], one an image")
+    require(labels.shape == like.shape[:1], "labels", tuple(labels.shape), f"[{like.shape[0]}], one an image")
     return F.one_hot(labels.to(like.device, torch.int64), num_classes).to(like.dtype)

@@ -210,6 +210,6 @@ def _class_vectors(embedding: nn.Embedding | None, labels: Tensor | None, like: 
         return None
     if labels is None:
         raise ValueError(f"`labels` is None, but must be class indices [N] from 0 to {embedding.num_embeddings - 1}")
-    require(labels.shape == like.shape[:1], "labels", tuple(labels.shape), f"[{len(like)}], one an image")
+    require(labels.shape == like.shape[:1], "labels", tuple(labels.shape), f"[{like.shape[0]}], one an image")
     vectors: Tensor = embedding(labels.to(like.device, torch.int64))
     return vectors.to(like.dtype)

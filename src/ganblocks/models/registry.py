@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ganblocks._json import read_json
 from ganblocks.errors import CheckpointError
-from ganblocks.models import dcgan, infogan, progan, r3gan, wgan_gp
+from ganblocks.models import autoencoder, dcgan, infogan, progan, r3gan, stacked, style_transfer, vae, wgan_gp
 from ganblocks.models.backbone_classifier import BackboneClassifier, BackboneClassifierConfig
 from ganblocks.models.backbones import PooledClassifier, PooledClassifierConfig, VGGClassifier, VGGClassifierConfig
 from ganblocks.models.classifier import ClassifierConfig, SmallClassifier
@@ -33,10 +33,13 @@ from ganblocks.models.two_head_classifier import TwoHeadClassifier, TwoHeadClass
 __all__ = [
     "CLASSIFIERS",
     "GENERATORS",
+    "MODELS",
     "Classifier",
     "classifier_from_metadata",
     "generator_from_metadata",
     "load_classifier",
+    "model_from_metadata",
+    "name_in_files",
 ]
 
 Classifier = (
@@ -78,6 +81,23 @@ CLASSIFIERS: dict[str, tuple[type[ModelConfig], Callable[[Any], Classifier]]] = 
     "two_layer_painting_cnn": (TwoLayerPaintingCNNConfig, TwoLayerPaintingCNN),
     "vgg_classifier": (VGGClassifierConfig, VGGClassifier),
 }
+MODELS: dict[str, tuple[type[ModelConfig], Callable[[Any], nn.Module]]] = {
+    **GENERATORS,
+    **CLASSIFIERS,
+    "conv_denoiser": (autoencoder.ConvDenoiserConfig, autoencoder.ConvDenoiser),
+    "dcgan_discriminator": (dcgan.DCGANConfig, dcgan.Discriminator),
+    "dense_autoencoder": (autoencoder.AutoencoderConfig, autoencoder.DenseAutoencoder),
+    "infogan_discriminator": (infogan.InfoGANConfig, infogan.Discriminator),
+    "progan_discriminator": (progan.ProGANConfig, progan.Discriminator),
+    "r3gan_discriminator": (r3gan.R3GANConfig, r3gan.Discriminator),
+    "stacked": (stacked.StackedClassifierConfig, stacked.StackedClassifier),
+    "style_decoder": (style_transfer.StyleDecoderConfig, style_transfer.StyleDecoder),
+    "transform_network": (style_transfer.TransformConfig, style_transfer.TransformNetwork),
+    "vae": (vae.VAEConfig, vae.VAE),
+    "wgan_gp_critic": (wgan_gp.WGANGPConfig, wgan_gp.Critic),
+}
+_NAMES: dict[object, str] = {build: name for name, (_, build) in MODELS.items()}
+_NAMES[TwoHeadClassifier] = _NAMES.pop(_two_heads)
 
 BEFORE_NAMES = "progan"  # the only model when checkpoints did not name theirs yet
 CLASSIFIER_FILE = "classifier.safetensors"  # what a finished run of a classifier leaves in its directory
@@ -115,6 +135,37 @@ def classifier_from_metadata(metadata: Mapping[str, Any]) -> Classifier:
         ImportError: If its backbone is of torchvision or timm, and that is missing.
     """
     return _build(CLASSIFIERS, metadata.get("model"), metadata, "classifier")
+
+
+def model_from_metadata(metadata: Mapping[str, Any]) -> nn.Module:
+    """Build any model of this library by its name and its configuration, with fresh weights.
+
+    Args:
+        metadata: ``"model"``, a name of `MODELS`, and ``"config"``, the fields of its configuration. Other keys do not
+            matter.
+
+    Returns:
+        The model, in training mode, on torch's default device; on the meta device as `classifier_from_metadata` says.
+
+    Raises:
+        CheckpointError: If there is no configuration, the model is unknown, or the two do not fit.
+        ImportError: If its backbone is of torchvision or timm, and that is missing.
+    """
+    return _build(MODELS, metadata.get("model"), metadata, "model")
+
+
+def name_in_files(model: nn.Module) -> str:
+    """The name of `MODELS` that a model has in files.
+
+    Raises:
+        TypeError: If it has none: it is no model of this library, a subclass of one, or inside a wrapper.
+    """
+    name = _NAMES.get(type(model))
+    if name is None:
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        known = ", ".join(sorted(MODELS))
+        raise TypeError(f"`model` is a {kind}, but must be a model of this library, without a wrapper: {known}")
+    return name
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:

@@ -23,6 +23,8 @@ from ganblocks.models.feature_maps import FeatureMaps
 
 __all__ = ["StyleDecoder", "StyleDecoderConfig", "TransformConfig", "TransformNetwork", "stylized_features"]
 
+MOST_LAYERS = 256  # in a row: a number in a file is not to keep this machine building for hours
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformConfig(ModelConfig):
@@ -31,7 +33,7 @@ class TransformConfig(ModelConfig):
     Attributes:
         image_channels: 1 for grey, 3 for RGB; any number from 1.
         base_channels: Width of the first layer, which the next two double; at least 1.
-        blocks: Residual blocks in the middle, 0 or more.
+        blocks: Residual blocks in the middle, 0 to 256.
     """
 
     image_channels: int = 3
@@ -42,6 +44,7 @@ class TransformConfig(ModelConfig):
         for name, least in (("image_channels", 1), ("base_channels", 1), ("blocks", 0)):
             value = getattr(self, name)
             require(type(value) is int and value >= least, name, value, f"a whole number, at least {least}")
+        require(self.blocks <= MOST_LAYERS, "blocks", self.blocks, f"{MOST_LAYERS} at most")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +55,7 @@ class StyleDecoderConfig(ModelConfig):
         image_channels: Of the image it makes, at least 1.
         widths: Channels of the features it takes, and of the maps on the way to the image, each twice as large in side
             as those before.
-        depths: Convolutions at each of these sides, each at least 1.
+        depths: Convolutions at each of these sides, 1 to 256.
     """
 
     image_channels: int = 3
@@ -65,6 +68,7 @@ class StyleDecoderConfig(ModelConfig):
             object.__setattr__(self, name, values)  # JSON has lists
             whole = len(values) >= 1 and all(type(value) is int and value >= 1 for value in values)
             require(whole, name, values, "whole numbers, at least one, each at least 1")
+        require(max(self.depths) <= MOST_LAYERS, "depths", self.depths, f"{MOST_LAYERS} at most")
         require(len(self.widths) == len(self.depths), "depths", self.depths, f"as many as widths, {len(self.widths)}")
         whole = type(self.image_channels) is int and self.image_channels >= 1
         require(whole, "image_channels", self.image_channels, "a whole number, at least 1")
