@@ -25,6 +25,7 @@ from ganblocks.models.painting_classifier import PaintingCNN
 from ganblocks.models.registry import load_classifier
 from ganblocks.training import Callback, EarlyStopping, predict_logits
 from ganblocks.training.painting_recipes import document_cnn, document_comparison
+from ganblocks.training.precision import Precision
 
 PATH = Path(__file__).resolve().parents[2] / "examples" / "artist_classifier.py"
 SMALL = ["--device", "cpu", "--threads", "1"]
@@ -156,7 +157,8 @@ def test_the_classifier_comes_back_and_gives_the_answers(finished: tuple[Path, O
     out, _ = finished
     classifier = load_classifier(out)
     assert type(classifier) is PaintingCNN
-    logits = predict_logits(classifier, example.open_data(parsed("--smoke")).test.images)
+    precision = Precision.resolve("auto", "cpu")  # as the run had it
+    logits = predict_logits(classifier, example.open_data(parsed("--smoke")).test.images, precision=precision)
     assert torch.equal(logits, load_file(out / "seed-0" / "answers.safetensors")["logits"])
 
 

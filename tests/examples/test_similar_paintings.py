@@ -96,7 +96,10 @@ def test_precision_is_that_of_a_loop_over_the_test_pictures(finished: tuple[Path
     network = load_classifier(out)
     assert isinstance(network, TwoHeadClassifier)
     queries, pictures = study.collection.queries, study.collection.pictures
-    a, b = (predict_features(network, part.images).double().numpy() for part in (queries, pictures))
+    a, b = (
+        predict_features(network, part.images, precision=study.precision).double().numpy()
+        for part in (queries, pictures)
+    )
     table = study.data.painter_movements
     same, shared, nearest = [], [], []
     for row, label in zip(a, queries.labels.tolist(), strict=True):
@@ -132,7 +135,9 @@ def test_heads_are_counted_right(finished: tuple[Path, Outcome]) -> None:
     (told,) = json.loads((out / "results.json").read_text())["told"]["two heads"]
     study = study_of(out)
     network = load_classifier(out)
-    painters = predict_logits(network, study.collection.queries.images).argmax(1)  # through the whole network
+    painters = predict_logits(network, study.collection.queries.images, precision=study.precision).argmax(
+        1
+    )  # through the whole network
     assert told["accuracy"] == pytest.approx(float((painters == study.collection.queries.labels).double().mean()))
     counts = example._counts(torch.tensor([[True, False], [True, True]]), torch.tensor([[True, True], [False, True]]))
     assert counts == {"right": [1, 1], "false": [1, 0], "missed": [0, 1], "f1": pytest.approx(2 / 3)}
