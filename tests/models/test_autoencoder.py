@@ -96,18 +96,20 @@ def test_the_dense_formula_written_out(tied: bool) -> None:
 
 
 def test_the_denoiser_is_kerass_geometry_written_out() -> None:
-    """Rows are added after the image in the encoder, and dropped after it in the decoder."""
+    """Rows are added after the image in the encoder, and dropped after it in the decoder; kernels are kept turned."""
     model = randomized(ConvDenoiser(DENOISER))
-    state = model.state_dict()
+    state = {name: value.flip(2, 3) if value.dim() == 4 else value for name, value in model.state_dict().items()}
     images = torch.rand(3, 1, 8, 8, dtype=torch.float64)
     x = images
     for name in ("encoder.0", "encoder.2"):
         x = F.conv2d(F.pad(x, (0, 1, 0, 1)), state[f"{name}.weight"], state[f"{name}.bias"], stride=2).relu()
     torch.testing.assert_close(model.encode(images), x, **for_dtype(torch.float64))
+    codes = x
     for name in ("decoder.0", "decoder.2"):
         x = F.conv_transpose2d(x, state[f"{name}.weight"], state[f"{name}.bias"], stride=2)[..., :-1, :-1].relu()
     logits = F.conv2d(x, state["decoder.4.weight"], state["decoder.4.bias"], padding=1)
     torch.testing.assert_close(model.logits(images), logits, **for_dtype(torch.float64))
+    torch.testing.assert_close(model.decode_logits(codes), logits, **for_dtype(torch.float64))
     torch.testing.assert_close(model(images), 1 / (1 + (-logits).exp()), **for_dtype(torch.float64))
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganblocks._checks import require
+from ganblocks.layers.conv import Conv2d, ConvTranspose2d
 from ganblocks.layers.initialization import InitializationScheme, initialize
-from ganblocks.layers.same_padding import SameConv2d, SameConvTranspose2d
 from ganblocks.models.config import ModelConfig
 
 __all__ = ["Activation", "AutoencoderConfig", "ConvDenoiser", "ConvDenoiserConfig", "DenseAutoencoder"]
@@ -103,9 +103,9 @@ class DenseAutoencoder(nn.Module):
             decoder += [_ACTIVATIONS[config.activation]()] if decoder else []
             wide, narrow = linear.in_features, linear.out_features
             decoder.append(_TransposedLinear(linear) if config.tied else nn.Linear(narrow, wide))
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*decoder)
-        self.output = _ACTIVATIONS[config.output_activation]()
+        self.encoder: nn.Sequential = nn.Sequential(*encoder)
+        self.decoder: nn.Sequential = nn.Sequential(*decoder)
+        self.output: nn.Module = _ACTIVATIONS[config.output_activation]()
         initialize(self, config.initialization)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -179,6 +179,11 @@ class ConvDenoiser(nn.Module):
     then a 3x3 convolution to the image. With the defaults, 1x28x28 -> 16x14x14 -> 8x7x7 -> 8x14x14 -> 16x28x28 ->
     1x28x28.
 
+    An even side is padded by Keras after its last pixel, by PyTorch before its first. So the layers see the image
+    turned by 180 degrees: with kernels turned likewise the values are Keras's, and no layer pads or crops a tensor,
+    which would cost a tenth of a training step. A Keras model's kernels are loaded with ``weight.flip(2, 3)``; images,
+    codes and logits are upright.
+
     Args:
         config: The architecture.
 
@@ -192,12 +197,12 @@ class ConvDenoiser(nn.Module):
         encoder: list[nn.Module] = []
         decoder: list[nn.Module] = []
         for before, after in itertools.pairwise((config.image_channels, *config.channels)):
-            encoder += [SameConv2d(before, after, 3, 2), nn.ReLU(inplace=True)]
+            encoder += [Conv2d(before, after, 3, 2, 1), nn.ReLU(inplace=True)]
         widths = config.channels[::-1]
         for before, after in itertools.pairwise((widths[0], *widths)):
-            decoder += [SameConvTranspose2d(before, after, 3, 2), nn.ReLU(inplace=True)]
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*decoder, SameConv2d(widths[-1], config.image_channels, 3))
+            decoder += [ConvTranspose2d(before, after, 3, 2, 1, 1), nn.ReLU(inplace=True)]
+        self.encoder: nn.Sequential = nn.Sequential(*encoder)
+        self.decoder: nn.Sequential = nn.Sequential(*decoder, Conv2d(widths[-1], config.image_channels, 3, 1, 1))
         initialize(self, config.initialization)
 
     @property
@@ -212,10 +217,7 @@ class ConvDenoiser(nn.Module):
         Raises:
             ValueError: If the shape does not fit the configuration.
         """
-        config = self.config
-        _require_shape(images, (config.image_channels, config.resolution, config.resolution), "images")
-        codes: Tensor = self.encoder(images)
-        return codes
+        return _turned(self._turned_codes(images))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes ``[N, *code_shape]`` to images in [0, 1], in at least float32.
@@ -228,16 +230,21 @@ class ConvDenoiser(nn.Module):
     def decode_logits(self, codes: Tensor) -> Tensor:
         """What the last sigmoid makes images of; losses of logits are exact where it saturates."""
         _require_shape(codes, self.code_shape, "codes")
-        logits: Tensor = self.decoder(codes)
-        return logits
+        return _turned(self.decoder(_turned(codes)))
 
     def logits(self, images: Tensor) -> Tensor:
         """``decode_logits(encode(images))``."""
-        return self.decode_logits(self.encode(images))
+        return _turned(self.decoder(self._turned_codes(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Denoise: ``decode(encode(images))``."""
-        return self.decode(self.encode(images))
+        return _at_least_float32(self.logits(images)).sigmoid()
+
+    def _turned_codes(self, images: Tensor) -> Tensor:
+        config = self.config
+        _require_shape(images, (config.image_channels, config.resolution, config.resolution), "images")
+        codes: Tensor = self.encoder(_turned(images))
+        return codes
 
 
 class _TransposedLinear(nn.Module):
@@ -253,6 +260,11 @@ class _TransposedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"transposed {self._other[0]}"
+
+
+def _turned(images: Tensor) -> Tensor:
+    """By 180 degrees."""
+    return images.flip((2, 3))
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
