@@ -53,7 +53,7 @@ from ganblocks.functional.edges import neighbor_differences, sobel
 from ganblocks.functional.tiles import in_tiles
 from ganblocks.models.feature_maps import FeatureMaps, PaintingFeatures, VGG19Features
 from ganblocks.models.painting_classifier import PaintingCNN
-from ganblocks.models.registry import load_classifier
+from ganblocks.models.registry import load_classifier, name_in_files
 from ganblocks.models.style_transfer import (
     StyleDecoder,
     StyleDecoderConfig,
@@ -343,10 +343,7 @@ def optimise(options: argparse.Namespace, pictures: Pictures, run_dir: Path, pre
 def high_frequencies(content: Tensor, result: Tensor, path: Path) -> None:
     """Differences of neighbours of both pictures, and what Sobel's filter makes of the content; grey is none."""
     parts = [*neighbor_differences(content), *neighbor_differences(result), *(4 * part for part in sobel(content))]
-    names = [
-        "content: right", "content: down", "result: right", "result: down", "content: Sobel, right",
-        "content: Sobel, down",
-    ]  # fmt: skip
+    names = ["content, right", "content, down", "result, right", "result, down", "Sobel, right", "Sobel, down"]
     panels = (0.5 + torch.cat(parts)).clamp(0, 1)
     sample_panel(panels, torch.arange(6), classes=names, columns=2, rows=3, title="High frequencies", path=path)
 
@@ -464,7 +461,7 @@ def train(options: argparse.Namespace, pictures: Pictures, run_dir: Path, precis
         print(f"Stopped after {result.images_seen:,} images; the same command goes on from here. See {run_dir}")
         return result.exit_code
     print(f"{result.images_seen:,} images in {result.seconds:.0f} s")
-    about = {"format": "pt", "ganblocks": __version__, "model": type(parts.network).__name__}
+    about = {"format": "pt", "ganblocks": __version__, "model": name_in_files(parts.network)}
     weights = {name: tensor.cpu().contiguous() for name, tensor in plain_weights(parts.network).items()}
     write_weights(run_dir / "network.safetensors", weights, {**about, "config": parts.network.config.to_dict()})
     painted()  # the first call prepares kernels
