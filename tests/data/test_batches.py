@@ -202,3 +202,9 @@ def test_a_batch_that_has_no_such_parts_is_refused(images: MultiResolutionImages
         part_of_batch(stream_of("progressive", images), 0, 5, 8, part=0, parts=2)
     with pytest.raises(DataError, match="a batch of 6 images cannot be divided among 4 processes"):
         part_of_batch(stream_of("iterable", images), 0, 8, None, part=0, parts=4)
+
+
+def test_a_tensor_alone_is_refused_with_what_to_do() -> None:
+    """Its rows would be taken for batches."""
+    with pytest.raises(TypeError, match=r"TensorBatches\(images\)"):
+        as_batches(torch.zeros(8, 3, 4, 4))

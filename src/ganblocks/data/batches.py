@@ -48,7 +48,7 @@ class ProgressiveBatches:
     ) -> None:
         self.images = images
         self.mirror = mirror
-        self.sampler = ResumableSampler(len(images) if indices is None else indices, seed=seed)
+        self.sampler: ResumableSampler = ResumableSampler(len(images) if indices is None else indices, seed=seed)
 
     def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, Tensor | None]:
         """``[count, C, R, R]`` uint8 and labels ``[count]`` or ``None``; R is the largest for ``None``."""
@@ -87,7 +87,7 @@ class DatasetBatches:
         if len(dataset) == 0:
             raise EmptyDatasetError("`dataset` has no items")
         self.dataset = dataset
-        self.sampler = ResumableSampler(len(dataset), seed=seed)
+        self.sampler: ResumableSampler = ResumableSampler(len(dataset), seed=seed)
         self.parts = 1  # processes that share each batch
         self._workers: WorkerBatches | None = None
         if workers:
@@ -132,7 +132,7 @@ class IterableBatches:
     def __init__(self, batches: Iterable[Any], *, seed: int = 0) -> None:
         self.batches = batches
         self.seed = seed
-        self.position = 0
+        self.position: int = 0
         self._iterator: Iterator[Any] | None = None
 
     def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, Tensor | None]:
@@ -212,7 +212,7 @@ def as_batches(data: Any, *, seed: int = 0, workers: int = 0) -> Batches:
             which either loads by itself or has nothing to wait for.
 
     Raises:
-        TypeError: If ``data`` is none of these.
+        TypeError: If ``data`` is none of these. A single tensor is not: its first axis could be images or batches.
         ValueError: If ``workers`` is below 0, or not 0 for something else than a map-style data set.
     """
     stream: Batches
@@ -224,6 +224,8 @@ def as_batches(data: Any, *, seed: int = 0, workers: int = 0) -> Batches:
         return DatasetBatches(data, seed=seed, workers=workers)
     else:
         kind = type(data).__name__
+        wanted = "a data set or an iterable of batches; TensorBatches(images) makes one of a tensor of images"
+        require(not isinstance(data, torch.Tensor), "data", kind, wanted, TypeError)
         require(isinstance(data, Iterable), "data", kind, "a data set or an iterable of batches", TypeError)
         stream = IterableBatches(data, seed=seed)
     require(workers == 0, "workers", workers, f"0 for a {type(data).__name__}: only a map-style data set has workers")

@@ -219,7 +219,7 @@ def _build(
     if not isinstance(config, Mapping):
         raise CheckpointError(
             f'nothing tells how the {kind} was built: the metadata need "model" (known: {known}) and "config", '
-            f"but hold {sorted(map(str, metadata))}"
+            f"but hold {sorted(map(str, metadata))}; a run has those of Trainer(metadata=...)"
         )
     config_type, build = table[name]
     try:

@@ -24,7 +24,10 @@ _DOCUMENT_BATCHES = {4: 32, 8: 32, 16: 32, 32: 16, 64: 16, 128: 16, 256: 16, 512
 
 @dataclasses.dataclass(frozen=True)
 class ProGANRecipe:
-    """How a ProGAN is trained. The defaults are Karras et al. 2018, appendix A.1, for one GPU.
+    """How a ProGAN is trained. The defaults are Karras et al. 2018, as their published program has it for one GPU.
+
+    That differs from appendix A.1 of the paper in the images of a phase (800,000 there), batches, the last learning
+    rate and the moments of Adam, of which the text says nothing; the guide's page on ProGAN has the list.
 
     Attributes:
         start_resolution: Side of the first stage's images in pixels.
@@ -155,7 +158,7 @@ class ProGANRecipe:
 
 
 def karras2018(**overrides: Any) -> ProGANRecipe:
-    """The paper's training: WGAN-GP, Adam (0, 0.99), 600,000 images a phase, moments reset, average of 0.999."""
+    """The authors' training: WGAN-GP, Adam (0, 0.99), 600,000 images a phase, moments reset, average of 0.999."""
     return ProGANRecipe(**overrides)
 
 
