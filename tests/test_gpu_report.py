@@ -1,6 +1,5 @@
 """The report on GPUs: its arithmetic, and a dry run where there is no GPU."""
 
-import importlib.util
 import json
 import math
 import os
@@ -11,20 +10,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from example_runs import ROOT, load
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "gpu_report.py"
 
 
 @pytest.fixture(scope="module")
 def report() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("gpu_report", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["gpu_report"] = module
-    specification.loader.exec_module(module)
-    return module
+    return load(SCRIPT)
 
 
 def test_errors_count_in_units_of_the_last_place(report: ModuleType) -> None:

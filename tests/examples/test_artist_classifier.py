@@ -1,22 +1,17 @@
 """The example that names painters: what it leaves, that it goes on after a stop, odd files, and what it refuses."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
 import math
-import os
 import sys
-import warnings
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, clean_environment, load
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -27,52 +22,18 @@ from ganblocks.training import Callback, EarlyStopping, predict_logits
 from ganblocks.training.painting_recipes import document_cnn, document_comparison
 from ganblocks.training.precision import Precision
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "artist_classifier.py"
 SMALL = ["--device", "cpu", "--threads", "1"]
 TINY = ["--size", "16", "--channels", "4", "--seeds", "1", "--epochs", "1", "--batch-size", "8", "--augment", "none"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("artist_classifier", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/artist_classifier.py")
 
 
 def run(out: Path, *arguments: object, **environment: str) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        os.environ.update(environment)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *SMALL, "--out", out, *arguments, environment=environment)
 
 
 def parsed(*arguments: str) -> Any:
-    with mock.patch.dict(os.environ):
-        os.environ.pop("GANBLOCKS_DATA", None)
+    with clean_environment():
         return example.parse([*SMALL, *arguments])
 
 

@@ -1,64 +1,27 @@
 """The comparison of networks that name painters: equal updates, one table and plot, nothing replaced in silence."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
-import os
 import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import pytest
+from example_runs import Outcome, call, load
 from PIL import Image
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SMALL = ["--device", "cpu", "--threads", "1"]
 TINY = ["--size", "16", "--channels", "4", "--artists", "2", "--updates", "6", "--batch-size", "8", "--augment", "none"]
 
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-single = load("artist_classifier")  # which the comparison imports as its neighbour
-example = load("artist_comparison")
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+single = load("examples/artist_classifier.py")  # which the comparison imports as its neighbour
+example = load("examples/artist_comparison.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
     """Call the example as its command line would, each model without figures of its own."""
-    stdout, stderr = io.StringIO(), io.StringIO()
     figures = ("history_figure", "confusion_matrix", "class_bars", "sample_panel", "write_report")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(os.environ))
-        stack.enter_context(contextlib.redirect_stdout(stdout))
-        stack.enter_context(contextlib.redirect_stderr(stderr))
-        stack.enter_context(warnings.catch_warnings())
-        for name in figures:
-            stack.enter_context(mock.patch.object(example.single, name))
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    with mock.patch.multiple(example.single, **dict.fromkeys(figures, mock.DEFAULT)):
+        return call(example, *SMALL, "--out", out, *arguments)
 
 
 def read(path: Path) -> Any:

@@ -1,70 +1,32 @@
 """The sweep over sizes and frozen stages: what is trained, what goes on from what, one table, and what is refused."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
-import os
-import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+from example_runs import Outcome, call, load
 from safetensors.torch import load_file
 
 pytest.importorskip("torchvision", reason="the backbones are of torchvision")
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TINY = [
     "--model", "densenet121", "--artists", "2", "--updates", "2", "--batch-size", "4", "--augment", "none",
     "--seeds", "2", "--device", "cpu", "--threads", "1",
 ]  # fmt: skip
 STEPS = ["--steps", "32:features.denseblock4", "32:features.denseblock3"]
 
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-single = load("artist_classifier")  # which the sweep imports as its neighbour
-example = load("artist_fine_tuning")
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+single = load("examples/artist_classifier.py")  # which the sweep imports as its neighbour
+example = load("examples/artist_fine_tuning.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
     """Call the example as its command line would, each step without figures of its own."""
-    stdout, stderr = io.StringIO(), io.StringIO()
     figures = ("history_figure", "confusion_matrix", "class_bars", "sample_panel", "write_report", "model_summary")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.dict(os.environ))
-        stack.enter_context(contextlib.redirect_stdout(stdout))
-        stack.enter_context(contextlib.redirect_stderr(stderr))
-        stack.enter_context(warnings.catch_warnings())
-        for name in figures:
-            stack.enter_context(mock.patch.object(example.single, name, return_value=""))
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*TINY, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    with mock.patch.multiple(example.single, **dict.fromkeys(figures, mock.Mock(return_value=""))):
+        return call(example, *TINY, "--out", out, *arguments)
 
 
 @pytest.fixture(scope="module")

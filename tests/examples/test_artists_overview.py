@@ -1,25 +1,17 @@
 """Who is in a collection: every number is counted anew, every split is whole, and chance hangs on the seed alone."""
 
-import contextlib
 import csv
-import dataclasses
-import importlib.util
-import io
 import json
-import os
-import sys
-import warnings
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from example_runs import Outcome, call, load
 from PIL import Image
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "artists_overview.py"
 SMALL = ["--workers", "1", "--sheet-side", "8"]
 TABLE = "id,name,years,genre,nationality,bio,wikipedia,paintings\n"
 ROWS = {
@@ -30,50 +22,19 @@ ROWS = {
 }
 FIGURES = ("count_bars", "draw_movements", "sample_panel", "finished", "save_image_grid", "write_report")
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(PATH.stem, PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/artists_overview.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *SMALL, "--out", out, *arguments)
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> dict[str, mock.Mock]:
     """Runs without figures, which cost more than all else; what they were asked for."""
     drawn = {name: mock.Mock() for name in FIGURES}
-    for name, call in drawn.items():
-        monkeypatch.setattr(example, name, call)
+    for name, stand_in in drawn.items():
+        monkeypatch.setattr(example, name, stand_in)
     monkeypatch.setattr(example.shutil, "copy", mock.Mock())
     return drawn
 

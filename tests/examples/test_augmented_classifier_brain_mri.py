@@ -2,76 +2,38 @@
 
 import contextlib
 import csv
-import dataclasses
-import importlib.util
 import io
 import json
-import os
-import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load, plain_callback
 from PIL import Image
 
 from ganblocks.data import read_generated
 from ganblocks.training import Callback, Trainer
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "augmented_classifier_brain_mri.py"
 SMALL = ["--device", "cpu", "--threads", "1"]
 TINY = [
     *("--resolution", "16", "--gan-resolution", "16", "--gan-channels", "4", "--gan-steps", "2", "--gans", "1"),
     *("--seeds", "1", "--updates", "4", "--batch-size", "8", "--epochs", "1", "--folds", "2"),
 ]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("augmented_classifier_brain_mri", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/augmented_classifier_brain_mri.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *SMALL, "--out", out, *arguments)
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies without pictures, which cost more than tiny networks do."""
     for name in ("Summary", "SampleSheets", "ProgressBar"):
-        monkeypatch.setattr(example, name, lambda *_, **__: Callback())
+        monkeypatch.setattr(example, name, plain_callback)
     for name in (
         "arms_figure",
         "confusion_matrix",

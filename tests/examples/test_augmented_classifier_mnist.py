@@ -1,62 +1,22 @@
 """The study over the number of real images: what is chosen, what a trial leaves, that it goes on, what it refuses."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
-import os
 import re
-import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import pytest
 import torch
+from example_runs import Outcome, call, load
 
 from ganblocks.training import Callback, Trainer
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "augmented_classifier_mnist.py"
 TINY = ["--smoke", "--device", "cpu", "--seeds", "1", "--updates", "4", "--gan-images", "128"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("augmented_classifier_mnist", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/augmented_classifier_mnist.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*TINY, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *TINY, "--out", out, *arguments)
 
 
 @pytest.fixture(scope="module")

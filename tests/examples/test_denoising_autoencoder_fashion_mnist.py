@@ -1,20 +1,14 @@
 """The example of the denoiser: it beats the noise and principal components, and leaves what it promises."""
 
-import contextlib
 import gzip
-import importlib.util
-import io
 import json
-import os
-import warnings
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load, plain_callback
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -22,49 +16,16 @@ from safetensors.torch import load_file
 from ganblocks.functional.corruption import gaussian_noise
 from ganblocks.functional.image_range import intensities
 from ganblocks.models.autoencoder import ConvDenoiser, ConvDenoiserConfig
-from ganblocks.training import Callback
 from tolerances import for_dtype
 
 FILE = "denoiser.safetensors"
 SMALL = ("--channels", 3, 2)
-PATH = Path(__file__).resolve().parents[2] / "examples" / "denoising_autoencoder_fashion_mnist.py"
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(PATH.stem, PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-    warnings: list[str]
+example = load("examples/denoising_autoencoder_fashion_mnist.py")
 
 
 def run(out: Path, *arguments: object, **environment: str) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        os.environ.update(environment)
-        try:
-            code = example.main(["--device", "cpu", "--threads", "1", "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue(), [str(warning.message) for warning in caught])
+    return call(example, "--device", "cpu", "--threads", "1", "--out", out, *arguments, environment=environment)
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +38,7 @@ def without_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains without pictures and events, which cost more than tiny networks do."""
     for name in ("TensorBoard", "Summary", "Report", "Reconstructions"):
-        monkeypatch.setattr(example, name, lambda *_, **__: Callback())
+        monkeypatch.setattr(example, name, plain_callback)
 
 
 def errors(run_dir: Path) -> dict[str, float]:
@@ -123,7 +84,7 @@ class TestDigits:
         assert (outcome.code, outcome.err, outcome.warnings) == (0, "", [])
         assert "1,797 digits (8 px) of scikit-learn" in outcome.out
         assert "1,438 images to train on, 359 to measure on" in outcome.out
-        assert "decoder.0 (SameConvTranspose2d)" in outcome.out
+        assert "decoder.0 (ConvTranspose2d)" in outcome.out
         measured = errors(out)
         noisy, denoised, components = measured.values()
         assert denoised < 0.7 * noisy

@@ -1,31 +1,27 @@
 """The files of the painting pipeline: names, numbers, sizes and ranges, whatever stopped it and whoever made them."""
 
-import contextlib
 import csv
-import dataclasses
-import importlib.util
 import io
 import json
 import os
 import shutil
 import signal
 import sys
-import warnings
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import ROOT, Outcome, call, load
 from PIL import Image
 
 from ganblocks.data import painting_augmentation
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "painting_preprocessing.py"
+PATH = ROOT / "examples" / "painting_preprocessing.py"
 SIDE = 40
 SMALL = ["--size", str(SIDE), "--workers", "1"]
 TABLE = "id,name,years,genre,nationality,bio,wikipedia,paintings\n"
@@ -36,42 +32,11 @@ ROWS = {
 }
 GARBLED = "Albrecht_DuΓòá├¬rer"  # as in the public archive
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(PATH.stem, PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there, and so do other processes
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load(PATH)
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *SMALL, "--out", out, *arguments)
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,5 @@
 """The main command: it starts at once, leaves what it promises, goes on after any stop, and refuses what is wrong."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
 import os
 import shutil
@@ -12,17 +8,15 @@ import struct
 import subprocess
 import sys
 import time
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import ROOT, Outcome, call, load, plain_callback
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -30,62 +24,26 @@ from torch import Tensor
 from ganblocks.errors import SmallSampleWarning
 from ganblocks.metrics import Score
 from ganblocks.models.progan import Generator, ProGANConfig
-from ganblocks.training import Callback, CheckpointStore, ProgressBar, Trainer
+from ganblocks.training import CheckpointStore, ProgressBar, Trainer
 from ganblocks.visualization import image_grid
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "progan_celeba.py"
+PATH = ROOT / "examples" / "progan_celeba.py"
 SMALL = ["--device", "cpu", "--workers", "1", "--max-channels", "4", "--batch-size", "8", "--resolution", "8"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("progan_celeba", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-    warnings: list[str]
+example = load(PATH)
 
 
 def run(out: Path, *arguments: object, **environment: str) -> Outcome:
     """Call the example as its command line would, with the smallest networks unless told otherwise."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        os.environ.update(environment)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
     # So few faces are few for a Frechet distance, which each run that measures one says.
-    told = [str(warning.message) for warning in caught if warning.category is not SmallSampleWarning]
-    return Outcome(code, stdout.getvalue(), stderr.getvalue(), told)
-
-
-def plain(*_: object, **__: object) -> Callback:
-    return Callback()
+    return call(example, *SMALL, "--out", out, *arguments, environment=environment, expected=SmallSampleWarning)
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains without pictures and events, which cost more than tiny networks do."""
     for name in ("SampleSheets", "TensorBoard", "Summary"):
-        monkeypatch.setattr(example, name, plain)
+        monkeypatch.setattr(example, name, plain_callback)
 
 
 def files(folder: Path) -> set[str]:
@@ -244,7 +202,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SampleSheets", "TensorBoard", "Summary"):
-            patch.setattr(example, name, plain)
+            patch.setattr(example, name, plain_callback)
         assert run(out, *STOPPED).code == 0
     return final_weights(out)
 
@@ -462,7 +420,7 @@ class TestBadInput:
         assert "--fresh" in outcome.err
         assert {name: (out / name).read_bytes() for name in files(out)} == before
         for name in ("SampleSheets", "TensorBoard", "Summary"):
-            monkeypatch.setattr(example, name, plain)
+            monkeypatch.setattr(example, name, plain_callback)
         assert run(out, *arguments, "--fresh", "--total-images", 8).code == 0
         assert {name: (out / name).read_bytes() for name in files(out)} == before
         settings = json.loads((tmp_path / "run-2" / "config.json").read_text())

@@ -1,23 +1,11 @@
 """The example does not only run: it learns. Minutes long, so marked slow."""
 
-import importlib.util
 import json
 from itertools import groupby
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "progan_celeba.py"
-
-
-def load_example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("progan_celeba_slow", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from example_runs import load
 
 
 @pytest.mark.slow
@@ -28,7 +16,8 @@ def test_each_stage_ends_closer_to_held_out_images_than_it_began(
     monkeypatch.delenv("GANBLOCKS_DATA", raising=False)
     run = tmp_path / "run"
     options = ["--drawn", "8000", "--resolution", "16"]  # 48,000 images: shorter stages end before they have caught up
-    assert load_example().main([*options, "--out", str(run), "--threads", "1"]) == 0
+    example = load("examples/progan_celeba.py", "progan_celeba_slow")
+    assert example.main([*options, "--out", str(run), "--threads", "1"]) == 0
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     key = "sliced_wasserstein_distance"
     distances = [(record["resolution"], record[key]) for record in records if key in record]

@@ -1,21 +1,14 @@
 """The example of the paintings: it augments what it says, finds the pictures that are meant, and measures copying."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
-import os
 import re
-import warnings
 import zipfile
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load, plain_callback
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,60 +16,26 @@ from torch import Tensor
 from ganblocks.cli import main as ganblocks
 from ganblocks.errors import SmallSampleWarning
 from ganblocks.losses import non_saturating, wasserstein
-from ganblocks.training import Callback, ProgressBar, Trainer
+from ganblocks.training import ProgressBar, Trainer
 from tolerances import for_dtype
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "progan_paintings.py"
 COMMON = ["--device", "cpu", "--threads", "1", "--workers", "1"]
 SMALL = ["--resolution", "8", "--max-channels", "4", "--batch-size", "4", "--images-per-stage", "16"]
 PAINTERS = {"Ada": (5, (250, 20, 20)), "Bo_Li": (4, (20, 250, 20)), "Cy": (3, (20, 20, 250))}
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("progan_paintings", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-    warnings: list[str]
+example = load("examples/progan_paintings.py")
 
 
 def run(out: Path, *arguments: object, **environment: str) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        os.environ.update(environment)
-        try:
-            code = example.main([*COMMON, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
     # So few pictures are few for a Frechet distance, which each run that measures one says.
-    told = [str(warning.message) for warning in caught if warning.category is not SmallSampleWarning]
-    return Outcome(code, stdout.getvalue(), stderr.getvalue(), told)
+    return call(example, *COMMON, "--out", out, *arguments, environment=environment, expected=SmallSampleWarning)
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
     """Trains without pictures, events and scores, which cost more than tiny networks do; gives the trainers."""
     for name in ("SampleSheets", "Scores", "NearestInReport", "TensorBoard", "Summary", "Report"):
-        monkeypatch.setattr(example, name, lambda *_, **__: Callback())
+        monkeypatch.setattr(example, name, plain_callback)
     trainers: list[Trainer] = []
 
     class Kept(Trainer):

@@ -1,22 +1,15 @@
 """The example of the R3GAN: a trial run leaves what it promises, goes on after a stop, pads, crops and augments."""
 
-import contextlib
-import dataclasses
 import gzip
-import importlib.util
-import io
 import json
-import os
 import re
 import struct
-import warnings
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load
 from PIL import Image
 
 from ganblocks.cli import main as ganblocks
@@ -27,43 +20,13 @@ from ganblocks.training import Callback
 from ganblocks.training.checkpoint_directory import read_newest_checkpoint
 from ganblocks.training.saved_weights import write_weights
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "r3gan_mnist.py"
 SMALL = ["--device", "cpu", "--threads", "1", "--epochs", "1"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("r3gan_mnist", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/r3gan_mnist.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would, without the data sets of the machine."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        os.environ.pop("GANBLOCKS_DATA", None)
-        with mock.patch.object(warnings, "simplefilter"):
-            code = example.main(["--out", str(out), *map(str, arguments)])
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, "--out", out, *arguments)
 
 
 def records(run_dir: Path) -> list[dict[str, float]]:

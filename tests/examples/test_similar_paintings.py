@@ -1,76 +1,36 @@
 """The example that finds similar works: its tables beside a loop, its answers, a stop on the way, what it refuses."""
 
 import contextlib
-import dataclasses
-import importlib.util
 import io
 import json
-import os
-import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, clean_environment, load
 from PIL import Image
 
 from ganblocks.models.registry import load_classifier
 from ganblocks.models.two_head_classifier import TwoHeadClassifier
 from ganblocks.training import Callback, predict_features, predict_logits
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "similar_paintings.py"
 TINY = [
     "--artists", "3", "--size", "16", "--channels", "4", "--seeds", "1", "--epochs", "1", "--batch-size", "16",
     "--augment", "none", "--autoencoder-epochs", "1", "--components", "4", "--count", "3", "--threads", "1",
     "--device", "cpu",
 ]  # fmt: skip
 
-
-def load() -> ModuleType:
-    with mock.patch.object(sys, "path", [str(PATH.parent), *sys.path]):  # where it finds artist_classifier.py
-        spec = importlib.util.spec_from_file_location("similar_paintings", PATH)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look there
-        spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/similar_paintings.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*TINY, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *TINY, "--out", out, *arguments)
 
 
 def study_of(out: Path) -> Any:
-    with mock.patch.dict(os.environ):
-        os.environ.pop("GANBLOCKS_DATA", None)
+    with clean_environment():
         options = example.parse([*TINY, "--out", str(out)])
     with contextlib.redirect_stdout(io.StringIO()):
         return example.Study(options, example.single.open_data(options), out)

@@ -1,22 +1,15 @@
 """The example of stacked autoencoders: every form runs, leaves what it promises, goes on, refuses what is wrong."""
 
-import contextlib
-import dataclasses
 import gzip
-import importlib.util
-import io
 import json
-import os
 import re
 import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load, plain_callback
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -24,57 +17,21 @@ from safetensors.torch import load_file
 from ganblocks.models.stacked import StackedClassifier, StackedClassifierConfig
 from ganblocks.training import Callback, Trainer, evaluate_classifier
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "stacked_autoencoder_mnist.py"
 SMALL = ["--device", "cpu", "--widths", "12", "8", "--pretrain-epochs", "2", "--epochs", "12", "--batch-size", "8"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("stacked_autoencoder_mnist", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-    warnings: list[str]
+example = load("examples/stacked_autoencoder_mnist.py")
 
 
 def run(out: Path, *arguments: object, **environment: str) -> Outcome:
     """Call the example as its command line would, with a tiny network."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        os.environ.update(environment)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue(), [str(warning.message) for warning in caught])
-
-
-def plain(*_: object, **__: object) -> Callback:
-    return Callback()
+    return call(example, *SMALL, "--out", out, *arguments, environment=environment)
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains without pictures, which cost more than tiny networks do."""
     for name in ("Summary", "Report", "Figures"):
-        monkeypatch.setattr(example, name, plain)
+        monkeypatch.setattr(example, name, plain_callback)
 
 
 @pytest.fixture(scope="module")

@@ -1,67 +1,27 @@
 """The example that paints: three ways on drawn pictures, weights from a file, a stop on the way, what it refuses."""
 
-import contextlib
-import dataclasses
-import importlib.util
-import io
 import json
-import os
-import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load
 from PIL import Image
 from safetensors.torch import save_file
 
 from ganblocks.models.painting_classifier import PaintingCNN, PaintingCNNConfig
 from ganblocks.training import Callback
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "style_transfer.py"
 SMALL = ["--threads", "1", "--device", "cpu", "--precision", "fp32"]
 WIDTHS, COUNTS = (64, 128, 256, 512, 512), (2, 2, 4, 4, 4)  # of VGG19
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("style_transfer", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
+example = load("examples/style_transfer.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(),
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue())
+    return call(example, *SMALL, "--out", out, *arguments)
 
 
 def picture(path: Path, width: int = 40, height: int = 24, seed: int = 0) -> Path:

@@ -1,22 +1,15 @@
 """The example of the variational autoencoder: it learns, draws, goes on after a stop, and refuses what is wrong."""
 
-import contextlib
-import dataclasses
 import gzip
-import importlib.util
-import io
 import json
-import os
 import re
 import sys
-import warnings
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load, plain_callback
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -25,52 +18,15 @@ from torch import Tensor
 from ganblocks.data import FASHION_MNIST_CLASSES
 from ganblocks.models.vae import VAE
 from ganblocks.models.vae_config import VAEConfig
-from ganblocks.training import Callback
 from ganblocks.training.vae_step import evaluate_vae
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "vae_fashion_mnist.py"
 SMALL = ["--device", "cpu", "--threads", "1"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vae_fashion_mnist", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-    warnings: list[str]
+example = load("examples/vae_fashion_mnist.py")
 
 
 def run(out: Path, *arguments: object) -> Outcome:
-    """Call the example as its command line would."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
-    return Outcome(code, stdout.getvalue(), stderr.getvalue(), [str(warning.message) for warning in caught])
-
-
-def plain(*_: object, **__: object) -> Callback:
-    return Callback()
+    return call(example, *SMALL, "--out", out, *arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +39,8 @@ def without_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains without pictures and events, which cost more than tiny networks do."""
     for name in ("TensorBoard", "Summary", "Report", "Figures"):
-        monkeypatch.setattr(example, name, plain)
-    monkeypatch.setattr(example, "pca_scatter", plain)
+        monkeypatch.setattr(example, name, plain_callback)
+    monkeypatch.setattr(example, "pca_scatter", plain_callback)
 
 
 def metadata(run_dir: Path) -> dict[str, str]:
@@ -209,7 +165,7 @@ def test_codes_of_more_numbers_and_of_images_without_labels_are_drawn_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TensorBoard", "Summary", "Report"):
-        monkeypatch.setattr(example, name, plain)
+        monkeypatch.setattr(example, name, plain_callback)
     data = write_idx(tmp_path / "set")
     for path in data.glob("*labels*"):
         path.unlink()

@@ -2,20 +2,16 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import json
-import os
 import re
-import warnings
 import zipfile
 from pathlib import Path
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from example_runs import Outcome, call, load, plain_callback
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,56 +19,19 @@ from torch import Tensor
 from ganblocks import cli
 from ganblocks.cli.trained_generator import TrainedGenerator
 from ganblocks.errors import SmallSampleWarning
-from ganblocks.training import Callback, ProgressBar, Trainer
+from ganblocks.training import ProgressBar, Trainer
 from ganblocks.visualization import image_grid
 from tolerances import for_dtype
 
-PATH = Path(__file__).resolve().parents[2] / "examples" / "wgan_gp_brain_mri.py"
 SMALL = ["--device", "cpu", "--threads", "1", "--resolution", "16", "--base-channels", "2", "--latent-dim", "4"]
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("wgan_gp_brain_mri", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-example = load()
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-    warnings: list[str]
+example = load("examples/wgan_gp_brain_mri.py")
 
 
 def run(out: Path, *arguments: object, **environment: str) -> Outcome:
     """Call the example as its command line would, with tiny networks."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ),
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        os.environ.pop("GANBLOCKS_DATA", None)
-        os.environ.update(environment)
-        try:
-            code = example.main([*SMALL, "--out", str(out), *map(str, arguments)])
-        except SystemExit as error:  # argparse
-            code = int(error.code or 0)
     # So few scans are few for a Frechet distance, which each run that measures one says.
-    told = [str(warning.message) for warning in caught if warning.category is not SmallSampleWarning]
-    return Outcome(code, stdout.getvalue(), stderr.getvalue(), told)
-
-
-def plain(*_: object, **__: object) -> Callback:
-    return Callback()
+    return call(example, *SMALL, "--out", out, *arguments, environment=environment, expected=SmallSampleWarning)
 
 
 PICTURES = ("SampleSheets", "NumberedImages", "RealBesideFake", "NearestSheet", "TensorBoard", "Summary", "Report")
@@ -82,7 +41,7 @@ PICTURES = ("SampleSheets", "NumberedImages", "RealBesideFake", "NearestSheet", 
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains without pictures, events and scores, which cost more than tiny networks do."""
     for name in (*PICTURES, "scores"):
-        monkeypatch.setattr(example, name, plain)
+        monkeypatch.setattr(example, name, plain_callback)
 
 
 def records(run_dir: Path) -> list[dict[str, float]]:
