@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ganblocks.ops import _switch
-from ganblocks.ops._switch import backend, decide, explain, uses_kernel
+from ganblocks.ops._switch import backend, decide, explain, is_open_to_cpu, uses_kernel
 from ganblocks.ops.kernels import is_interpreted, why_missing
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -194,6 +194,25 @@ def test_a_compiler_sees_the_formula_and_no_break(mode: str, monkeypatch: pytest
         lambda x: x * 2 if uses_kernel(x) else x * 3, backend="aot_eager", fullgraph=True, dynamic=False
     )
     assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 3.0))
+
+
+def test_another_way_on_a_cpu_is_open_in_mode_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(2, 3)
+    assert is_open_to_cpu(x, x.half(), x.bfloat16())
+    with Watching():
+        assert is_open_to_cpu(x)
+    for closed in (x.double(), x[:0], x.as_subclass(Subclass), x.to("meta")):
+        assert not is_open_to_cpu(x, closed)
+    for mode in ("reference", "triton"):
+        with backend(mode):
+            assert not is_open_to_cpu(x)
+    compiled = torch.compile(
+        lambda x: x * 2 if is_open_to_cpu(x) else x * 3, backend="aot_eager", fullgraph=True, dynamic=False
+    )
+    assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 3.0))
+    monkeypatch.setenv("GANBLOCKS_BACKEND", "Triton")
+    with pytest.raises(ValueError, match=r"`GANBLOCKS_BACKEND` is 'Triton', but must be one of auto"):
+        is_open_to_cpu(x)
 
 
 def test_blocks_nest_and_end_with_an_exception_too() -> None:

@@ -7,6 +7,9 @@ The mode is the variable ``GANBLOCKS_BACKEND``, read at each decision, or inside
 - ``triton``: as ``auto``, but on CPU tensors too, where Triton's interpreter is switched on (``TRITON_INTERPRET=1``),
   and a missing Triton is an error.
 
+In mode ``auto`` a few operations on a CPU call what PyTorch has ready where that is faster than the formula; see
+:func:`is_open_to_cpu`.
+
 Whatever a kernel cannot take, float64 and empty tensors among it, goes to the formula without a word in every mode;
 :func:`explain` tells why, and each reason is logged once at DEBUG under "ganblocks.ops". An operation decides when it
 is called; its gradients of every order follow that decision.
@@ -26,7 +29,7 @@ from torch import Tensor, nn
 from ganblocks._checks import require, require_rank
 from ganblocks.ops.kernels import is_interpreted, why_missing
 
-__all__ = ["Decision", "backend", "decide", "explain", "uses_kernel"]
+__all__ = ["Decision", "backend", "decide", "explain", "is_open_to_cpu", "uses_kernel"]
 
 VARIABLE = "GANBLOCKS_BACKEND"
 MODES = ("auto", "reference", "triton")
@@ -87,6 +90,19 @@ def uses_kernel(x: Tensor, *others: Tensor | None) -> bool:
     return decide(x, *others).kernel
 
 
+def is_open_to_cpu(x: Tensor, *others: Tensor) -> bool:
+    """Whether an operation may take another way than the formula on a CPU: mode ``auto``, and tensors for a kernel.
+
+    Modes that look at every operation are no obstacle, since that way is made of PyTorch's own operations.
+
+    Raises:
+        ValueError: If ``GANBLOCKS_BACKEND`` holds another name.
+    """
+    if torch.compiler.is_compiling() or torch._C._is_tracing() or _current_mode() != "auto":
+        return False
+    return all(tensor.device.type == "cpu" and _obstacle(tensor) is None for tensor in (x, *others))
+
+
 def explain(x: Tensor, *others: Tensor) -> str:
     """Say which path an operation takes for these tensors, and why.
 
@@ -107,11 +123,7 @@ def explain(x: Tensor, *others: Tensor) -> str:
 
 def decide(x: Tensor, *others: Tensor | None) -> Decision:
     """Kernel or formula, for these tensors in the mode of this moment; raises as :func:`uses_kernel`."""
-    mode = _mode.get()
-    if mode is None:
-        mode = os.environ.get(VARIABLE, "auto")
-        if mode not in MODES:
-            require(False, VARIABLE, mode, f"one of {', '.join(MODES)}")
+    mode = _current_mode()
     if mode == "reference":
         return _formula("mode reference asks for it")
     if mode == "auto" and not x.is_cuda:
@@ -126,6 +138,15 @@ def decide(x: Tensor, *others: Tensor | None) -> Decision:
         if obstacle is None and other.device != x.device:
             obstacle = f"the tensors are on {x.device} and {other.device}"
     return _formula(obstacle) if obstacle is not None else _on_triton(x, mode)
+
+
+def _current_mode() -> str:
+    mode = _mode.get()
+    if mode is None:
+        mode = os.environ.get(VARIABLE, "auto")
+        if mode not in MODES:
+            require(False, VARIABLE, mode, f"one of {', '.join(MODES)}")
+    return mode
 
 
 def _obstacle(x: Tensor) -> str | None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ganblocks import functional
 from ganblocks.functional.resample import BlurPadding, _taps
-from ganblocks.ops.upfirdn2d import Plan, filtered, fits, tap_counts
+from ganblocks.ops.upfirdn2d import Plan, filtered, path_of, tap_counts
 
 __all__ = ["blur"]
 
@@ -20,8 +20,8 @@ def blur(
 ) -> Tensor:
     """Filter every channel with one small kernel, the size stays; the fast twin of `functional.blur`.
 
-    One kernel on GPUs where the padding is zeros; the formula for "reflect", and
-    wherever `upfirdn2d` takes it.
+    One kernel on GPUs, one convolution for large batches on CPUs, where the padding is zeros; the formula for
+    "reflect", and wherever `upfirdn2d` takes it.
 
     Args:
         x: Images [N, C, H, W].
@@ -39,9 +39,10 @@ def blur(
 
     Differentiable to any order, in reverse and forward mode, under ``torch.func`` and ``torch.vmap``.
     """
-    if padding != "zeros" or not fits(x, kernel):
+    path = path_of(x, kernel) if padding == "zeros" else None
+    if path is None:
         return functional.blur(x, kernel, padding=padding, normalize=normalize)
     taps = _taps(kernel, normalize)
     rows, columns = tap_counts(taps)
     before = ((rows - 1) // 2, (columns - 1) // 2)
-    return filtered(x, taps, Plan(1, 1, before, (x.shape[2], x.shape[3]), (rows, columns)))
+    return filtered(x, taps, Plan(1, 1, before, (x.shape[2], x.shape[3]), (rows, columns), path=path))

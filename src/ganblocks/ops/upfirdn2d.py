@@ -7,19 +7,22 @@ and all others are the same kernel.
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ganblocks.functional.upfirdn2d import upfirdn2d as formula
+from ganblocks.ops import _depthwise
 from ganblocks.ops._function import Function
 from ganblocks.ops._graph import is_followed, is_transformed, is_wrapped
 from ganblocks.ops._switch import uses_kernel
 
-__all__ = ["Plan", "filtered", "fits", "tap_counts", "upfirdn2d"]
+__all__ = ["Path", "Plan", "filtered", "path_of", "tap_counts", "upfirdn2d"]
 
 MOST_TAPS = 64  # of a filter, rows times columns; each is a load in the kernel's one straight run
+
+Path = Literal["kernel", "convolution"]
 
 
 def upfirdn2d(
@@ -32,8 +35,9 @@ def upfirdn2d(
 ) -> Tensor:
     """Insert zeros, pad, filter and take every ``down``-th pixel; the fast twin of `functional.upfirdn2d`.
 
-    One kernel on GPUs for filters of up to 64 taps, with sums in float32; the formula elsewhere, and for a filter that
-    a gradient is wanted of. The memory format is kept; autocast changes nothing.
+    For filters of up to 64 taps it is one kernel on GPUs and, for batches of 8 channels and 32,768 numbers or more, one
+    convolution on CPUs if ``up`` or ``down`` is 1, with sums in float32. Elsewhere it is the formula, and for a filter
+    that a gradient is wanted of. The memory format is kept; autocast changes nothing.
 
     Args:
         x: Images [N, C, H, W].
@@ -51,7 +55,8 @@ def upfirdn2d(
 
     Differentiable to any order, in reverse and forward mode, under ``torch.func`` and ``torch.vmap``.
     """
-    if fits(x, kernel) and up >= 1 and down >= 1:
+    path = path_of(x, kernel, up, down)
+    if path is not None and up >= 1 and down >= 1:
         before, after = (padding, padding) if isinstance(padding, int) else padding
         rows, columns = tap_counts(kernel)
         sizes = [
@@ -59,7 +64,8 @@ def upfirdn2d(
             for length, count in zip(x.shape[2:], (rows, columns), strict=True)
         ]
         if min(sizes) >= 1:
-            return filtered(x, kernel, Plan(up, down, (before, before), (sizes[0], sizes[1]), (rows, columns)))
+            plan = Plan(up, down, (before, before), (sizes[0], sizes[1]), (rows, columns), path=path)
+            return filtered(x, kernel, plan)
     return formula(x, kernel, up=up, down=down, padding=padding)
 
 
@@ -74,6 +80,7 @@ class Plan(NamedTuple):
         taps: Rows and columns of the filter.
         flipped: Whether the filter is read from its end.
         channels_last: How the result is laid out; None is as the input is.
+        path: What computes it, and all its gradients.
     """
 
     up: int
@@ -83,27 +90,33 @@ class Plan(NamedTuple):
     taps: tuple[int, int]
     flipped: bool = False
     channels_last: bool | None = None
+    path: Path = "kernel"
 
     def adjoint(self, size: tuple[int, int], channels_last: bool | None) -> "Plan":
         """The plan that leads from a gradient of the result to that of an input of this size."""
         before = (self.taps[0] - 1 - self.before[0], self.taps[1] - 1 - self.before[1])
-        return Plan(self.down, self.up, before, size, self.taps, not self.flipped, channels_last)
+        return Plan(self.down, self.up, before, size, self.taps, not self.flipped, channels_last, self.path)
 
 
-def fits(x: Tensor, kernel: Sequence[float] | Tensor) -> bool:
-    """Whether the kernel runs on these images, with this filter as a constant."""
-    if not isinstance(x, Tensor) or x.dim() != 4:
-        return False
+def path_of(x: Tensor, kernel: Sequence[float] | Tensor, up: int = 1, down: int = 1) -> Path | None:
+    """What runs on these images, with this filter as a constant; None is the formula."""
+    if torch.compiler.is_compiling() or not isinstance(x, Tensor) or x.dim() != 4:
+        return None  # before what a compiler cannot trace
+    tensors = [x]
     if isinstance(kernel, Tensor):
         if (
             kernel.dim() not in (1, 2)
             or kernel.requires_grad
             or torch._C._functorch.is_functorch_wrapped_tensor(kernel)
         ):
-            return False
-        rows, columns = tap_counts(kernel)
-        return 0 < rows * columns <= MOST_TAPS and uses_kernel(x, kernel)
-    return 0 < len(kernel) ** 2 <= MOST_TAPS and uses_kernel(x)
+            return None
+        tensors.append(kernel)
+    rows, columns = tap_counts(kernel)
+    if not 0 < rows * columns <= MOST_TAPS:
+        return None
+    if uses_kernel(*tensors):
+        return "kernel"
+    return "convolution" if min(up, down) == 1 and _depthwise.pays(*tensors) else None
 
 
 def tap_counts(kernel: Sequence[float] | Tensor) -> tuple[int, int]:
@@ -114,9 +127,11 @@ def tap_counts(kernel: Sequence[float] | Tensor) -> tuple[int, int]:
 
 
 def filtered(x: Tensor, kernel: Sequence[float] | Tensor, plan: Plan) -> Tensor:
-    """Run the kernel; the filter [K] or [K, L] is taken as a constant."""
+    """Run what the plan says; the filter [K] or [K, L] is taken as a constant."""
     if not isinstance(kernel, Tensor):
-        kernel = _on_device(tuple(map(float, kernel)), x.device)
+        taps = tuple(map(float, kernel))
+        convolved = plan.path == "convolution"
+        kernel = _depthwise.constant_taps(taps, x.dtype) if convolved else _on_device(taps, x.device)
     result: Tensor = _Filter.apply(x, kernel, plan)
     return result
 
@@ -169,11 +184,13 @@ class _Filter(Function):
 
 
 def _launch(x: Tensor, taps: Tensor, plan: Plan) -> Tensor:
-    from ganblocks.ops.kernels.upfirdn2d import filter_images
-
     if x._is_zerotensor() or x.is_neg():
         x = x.clone()
     channels_last = _is_channels_last(x) if plan.channels_last is None else plan.channels_last
+    if plan.path == "convolution":
+        filter_images = _depthwise.filter_images
+    else:
+        from ganblocks.ops.kernels.upfirdn2d import filter_images
     return filter_images(
         x, taps, plan.up, plan.down, plan.before, plan.size, flipped=plan.flipped, channels_last=channels_last
     )
