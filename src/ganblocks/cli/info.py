@@ -13,7 +13,9 @@ from ganblocks.training.precision import Precision
 
 __all__ = ["EXTRAS", "add_info"]
 
-EXTRAS = {  # extra -> the packages that it adds itself, by the names under which they are installed
+EXTRAS: dict[
+    str, tuple[str, ...]
+] = {  # extra -> the packages that it adds itself, by the names under which they are installed
     "train": ("tensorboard", "matplotlib"),
     "vision": ("torchvision", "timm"),
     "metrics": ("scikit-learn", "torch-fidelity"),

@@ -52,7 +52,7 @@ class TrainedGenerator:
         config: Any = generator.config
         self._generator: Any = generator.eval().to(device)
         self._grows = "resolution" in inspect.signature(generator.forward).parameters
-        self.images_seen = checkpoint.images_seen
+        self.images_seen: int = checkpoint.images_seen
         self.side: int = resolution if self._grows and resolution is not None else config.resolution
         self.image_channels: int = config.image_channels
 

@@ -69,12 +69,14 @@ class ArrayCache:
         self.directory = directory
         self.shapes = shapes
         self.left_out = left_out
-        self.headers = {size: _header(shape) for size, shape in shapes.items()}
-        self.bytes = {size: len(self.headers[size]) + int(np.prod(shape)) for size, shape in shapes.items()}
+        self.headers: dict[int, bytes] = {size: _header(shape) for size, shape in shapes.items()}
+        self.bytes: dict[int, int] = {
+            size: len(self.headers[size]) + int(np.prod(shape)) for size, shape in shapes.items()
+        }
         self._fingerprint = fingerprint
         parts = [_FORMAT, fingerprint, max(shapes), min(shapes), shapes[max(shapes)][1]]
         identity = json.dumps(parts if left_out is None else [*parts, "left out"])
-        self.folder = directory / hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.folder: Path = directory / hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def open_or_build(self, levels: Iterator[Chunk]) -> tuple[dict[int, Images], float]:
         """The arrays by resolution and the median side, from disk if they are there and whole; ``levels`` if not."""

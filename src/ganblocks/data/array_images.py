@@ -57,13 +57,13 @@ class ArrayImages:
     ) -> None:
         self._images = _as_bytes(_as_channels_last(_as_array(images), layout))
         channels = self._images.shape[3]
-        self.image_channels = channels if image_channels is None else image_channels
+        self.image_channels: int = channels if image_channels is None else image_channels
         if self.image_channels != channels and {self.image_channels, channels} != {1, 3}:
             raise ValueError(
                 f"`image_channels` is {image_channels!r}, but must be {channels}, the channels of the images"
                 + (" (or 1 or 3)" if channels in (1, 3) else "")
             )
-        self.labels = None if labels is None else _as_labels(_as_array(labels), len(self))
+        self.labels: NDArray[np.int64] | None = None if labels is None else _as_labels(_as_array(labels), len(self))
         if self.labels is None:
             require(not classes, "classes", classes, "None or empty where there are no labels")
             self.classes: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class ArrayImages:
             needed = int(self.labels.max()) + 1
             self.classes = tuple(map(str, range(needed))) if classes is None else tuple(classes)
             require(len(self.classes) >= needed, "classes", self.classes, f"at least {needed} names, one a class")
-        self.fingerprint = self._compute_fingerprint()
+        self.fingerprint: str = self._compute_fingerprint()
 
     def __len__(self) -> int:
         return self._images.shape[0]

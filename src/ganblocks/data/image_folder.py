@@ -84,7 +84,7 @@ class ImageFolder:
             "three integers from 0 to 255",
         )
         require(max_pixels >= 1, "max_pixels", max_pixels, "at least 1")
-        self.source = Path(source)
+        self.source: Path = Path(source)
         self.image_channels = image_channels
         self.crop: Crop = crop
         self.background: tuple[int, int, int] = (levels[0], levels[1], levels[2])
@@ -94,6 +94,8 @@ class ImageFolder:
         self.stamps: tuple[tuple[int, int], ...] = tuple(self._files.stamps)
         if not self.names:
             raise EmptyDatasetError(f"{str(source)!r} holds no image; looked for {', '.join(EXTENSIONS)}")
+        self.classes: tuple[str, ...]
+        self.labels: npt.NDArray[np.int64] | None
         self.classes, self.labels = _class_labels(self.names)
         self.fingerprint: str = self.fingerprint_of(range(len(self)))
 

@@ -52,7 +52,7 @@ class ImageStream:
             require(value >= 1, name, value, "at least 1")
         self.source = source
         self.resolution = resolution
-        self.indices = list(range(len(source))) if indices is None else [int(index) for index in indices]
+        self.indices: list[int] = list(range(len(source))) if indices is None else [int(index) for index in indices]
         self.batch_size = batch_size
         self.skip_damaged = skip_damaged
         self.workers = workers

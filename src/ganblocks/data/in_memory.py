@@ -42,7 +42,7 @@ class TensorBatches:
         self.images = images
         self.labels = labels
         self.mirror = mirror
-        self.sampler = ResumableSampler(len(images), seed=seed)
+        self.sampler: ResumableSampler = ResumableSampler(len(images), seed=seed)
 
     def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, Tensor | None]:
         """``[count, ...]`` that owns its memory, and labels ``[count]`` or ``None``; ``resolution`` is not used."""

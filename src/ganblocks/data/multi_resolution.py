@@ -88,11 +88,13 @@ class MultiResolutionImages:
         policy = ErrorPolicy(on_error, quarantine)
         if len(source) == 0:
             raise EmptyDatasetError("the source has no image")
-        self.resolutions = tuple(2**power for power in range(smallest.bit_length() - 1, resolution.bit_length()))
-        self.image_channels = source.image_channels
-        self.classes = source.classes
+        powers = range(smallest.bit_length() - 1, resolution.bit_length())
+        self.resolutions: tuple[int, ...] = tuple(2**power for power in powers)
+        self.image_channels: int = source.image_channels
+        self.classes: tuple[str, ...] = source.classes
         shapes = {size: (len(source), self.image_channels, size, size) for size in self.resolutions}
         show = sys.stderr.isatty() if progress is None else progress
+        self.median_side: float
         left_out: list[LeftOut] = []
         with contextlib.closing(_read_levels(source, self.resolutions, workers, show, policy, left_out)) as levels:
             if cache_dir is None:
@@ -104,10 +106,11 @@ class MultiResolutionImages:
                 self._folder = cache.folder
                 self._arrays, self.median_side = cache.open_or_build(levels)
         policy.conclude(left_out, len(source), stacklevel=2)
-        self.left_out = tuple(left_out)
-        self.indices = np.delete(np.arange(len(source)), [entry.index for entry in left_out])
-        self.fingerprint = fingerprint_of(source, self.indices.tolist()) if left_out else source.fingerprint
-        self.labels = source.labels if source.labels is None or not left_out else source.labels[self.indices]
+        self.left_out: tuple[LeftOut, ...] = tuple(left_out)
+        self.indices: NDArray[np.int64] = np.delete(np.arange(len(source)), [entry.index for entry in left_out])
+        self.fingerprint: str = fingerprint_of(source, self.indices.tolist()) if left_out else source.fingerprint
+        labels = source.labels
+        self.labels: NDArray[np.int64] | None = labels[self.indices] if labels is not None and left_out else labels
         if resolution > self.median_side:
             warnings.warn(
                 f"`resolution` is {resolution}, but the median shorter side of the images is "

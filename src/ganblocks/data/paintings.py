@@ -178,12 +178,14 @@ class Paintings:
         merge_aliases: bool = True,
         strict: bool = True,
     ) -> None:
-        self.artists = read_artists(artists) if isinstance(artists, (str, os.PathLike)) else tuple(artists)
+        self.artists: tuple[Artist, ...] = (
+            read_artists(artists) if isinstance(artists, (str, os.PathLike)) else tuple(artists)
+        )
         rows = {painter_key(artist.name): artist for artist in self.artists}
         require(
             len(rows) == len(self.artists), "artists", [artist.name for artist in self.artists], "different painters"
         )
-        self.source = source if isinstance(source, ImageFolder) else ImageFolder(source)
+        self.source: ImageFolder = source if isinstance(source, ImageFolder) else ImageFolder(source)
         folders, folder_of = _folders(self.source)
         unknown = [folder for folder in folders if painter_key(folder) not in rows]
         if strict and unknown:

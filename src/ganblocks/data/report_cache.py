@@ -53,7 +53,7 @@ class ReportCache:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, source: Path, options: Mapping[str, object]) -> None:
-        self.path = None if path is None else Path(path)
+        self.path: Path | None = None if path is None else Path(path)
         self._about = {
             "format": _FORMAT,
             "rules": RULES_VERSION,

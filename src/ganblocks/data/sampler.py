@@ -38,7 +38,7 @@ class ResumableSampler:
     def __init__(self, size: int | Sequence[int] | NDArray[np.int64], *, seed: int) -> None:
         self._indices: NDArray[np.int64] | None = None
         if isinstance(size, int | np.integer):
-            self.size = int(size)
+            self.size: int = int(size)
             require(self.size >= 1, "size", self.size, "at least 1")
         else:
             self._indices = _as_indices(size)

@@ -212,7 +212,7 @@ class Shapes(_Drawn):
         super().__init__(count, seed=seed, image_channels=image_channels)
         labels = np.arange(count, dtype=np.int64) % len(self.classes)
         labels.flags.writeable = False
-        self.labels = labels
+        self.labels: npt.NDArray[np.int64] | None = labels
 
     def factors(self, index: int) -> ShapeFactors:
         """Return what is drawn.

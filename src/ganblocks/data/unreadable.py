@@ -81,7 +81,7 @@ class ErrorPolicy:
         wanted = on_error == "quarantine"
         expected = 'the file to write for `on_error="quarantine"`' if wanted else f'None for `on_error="{on_error}"`'
         require((quarantine is not None) == wanted, "quarantine", quarantine, expected)
-        self.leaves_out = on_error != "raise"
+        self.leaves_out: bool = on_error != "raise"
         self.quarantine = quarantine
 
     def attempt(self, source: ImageSource, index: int, read: Callable[[], T]) -> T | LeftOut:

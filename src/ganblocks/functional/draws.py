@@ -42,7 +42,7 @@ class PartGenerator(torch.Generator):
         super().__init__()
         self.part = part
         self.parts = parts
-        self.whole = torch.Generator().manual_seed(seed)
+        self.whole: torch.Generator = torch.Generator().manual_seed(seed)
         own = torch.randint(2**62, (parts,), generator=torch.Generator().manual_seed(seed ^ 1))[part]
         self.manual_seed(int(own))
 

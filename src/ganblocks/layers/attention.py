@@ -55,11 +55,11 @@ class SelfAttention(nn.Module):
         self.channels = channels
         self.reduction = reduction
         self.pool = pool
-        self.query = Conv2d(channels, width, 1, bias=False, device=device, dtype=dtype)
-        self.key = Conv2d(channels, width, 1, bias=False, device=device, dtype=dtype)
-        self.value = Conv2d(channels, width, 1, bias=False, device=device, dtype=dtype)
-        self.output = Conv2d(width, channels, 1, bias=False, device=device, dtype=dtype)
-        self.scale = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
+        self.query: Conv2d = Conv2d(channels, width, 1, bias=False, device=device, dtype=dtype)
+        self.key: Conv2d = Conv2d(channels, width, 1, bias=False, device=device, dtype=dtype)
+        self.value: Conv2d = Conv2d(channels, width, 1, bias=False, device=device, dtype=dtype)
+        self.output: Conv2d = Conv2d(width, channels, 1, bias=False, device=device, dtype=dtype)
+        self.scale: nn.Parameter = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[N, C, H, W]`` to the same shape."""

@@ -49,8 +49,10 @@ class ProjectionHead(nn.Module):
         require(num_classes >= 0, "num_classes", num_classes, "at least 0")
         self.features = features
         self.num_classes = num_classes
-        self.linear = nn.Linear(features, 1, device=device, dtype=dtype)
-        self.classes = nn.Linear(features, num_classes, bias=False, device=device, dtype=dtype) if num_classes else None
+        self.linear: nn.Linear = nn.Linear(features, 1, device=device, dtype=dtype)
+        self.classes: nn.Linear | None = (
+            nn.Linear(features, num_classes, bias=False, device=device, dtype=dtype) if num_classes else None
+        )
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """Score features.

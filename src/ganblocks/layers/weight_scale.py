@@ -30,8 +30,8 @@ class _WeightScaled(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self.gain = float(gain)
-        self.scale = weight_scale(fan_in, gain=self.gain)
+        self.gain: float = float(gain)
+        self.scale: float = weight_scale(fan_in, gain=self.gain)
         self.weight = nn.Parameter(torch.empty(weight_shape, device=device, dtype=dtype))
         if bias_size is None:
             self.register_parameter("bias", None)
@@ -76,9 +76,9 @@ class _WeightScaledConv(_WeightScaled):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel
-        self.stride = _pair(stride, "stride", 1)
-        self.padding = _pair(padding, "padding", 0)
-        self.dilation = _pair(dilation, "dilation", 1)
+        self.stride: tuple[int, int] = _pair(stride, "stride", 1)
+        self.padding: tuple[int, int] = _pair(padding, "padding", 0)
+        self.dilation: tuple[int, int] = _pair(dilation, "dilation", 1)
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ class WSConvTranspose2d(_WeightScaledConv):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
             transposed=True, bias=bias, gain=gain, device=device, dtype=dtype,
         )  # fmt: skip
-        self.output_padding = _pair(output_padding, "output_padding", 0)
+        self.output_padding: tuple[int, int] = _pair(output_padding, "output_padding", 0)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return conv_transpose2d(

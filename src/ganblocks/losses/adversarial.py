@@ -116,7 +116,7 @@ def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
     return _softplus(-real).mean() + _softplus(fake).mean()
 
 
-wasserstein = AdversarialLoss(
+wasserstein: AdversarialLoss = AdversarialLoss(
     "wasserstein",
     lambda real, fake: fake.mean() - real.mean(),
     lambda real, fake: -fake.mean(),
@@ -126,20 +126,22 @@ wasserstein = AdversarialLoss(
 Discriminator E[D(fake)] - E[D(real)], generator -E[D(fake)].
 """
 
-non_saturating = AdversarialLoss("non_saturating", _cross_entropy, lambda real, fake: _softplus(-fake).mean())
+non_saturating: AdversarialLoss = AdversarialLoss(
+    "non_saturating", _cross_entropy, lambda real, fake: _softplus(-fake).mean()
+)
 """The game that is played in practice (Goodfellow et al. 2014, section 3): the generator maximises E log D(G(z)).
 
 Discriminator E[softplus(-real)] + E[softplus(fake)], generator E[softplus(-fake)].
 """
 
-minimax = AdversarialLoss("minimax", _cross_entropy, lambda real, fake: -_softplus(fake).mean())
+minimax: AdversarialLoss = AdversarialLoss("minimax", _cross_entropy, lambda real, fake: -_softplus(fake).mean())
 """The zero-sum game (Goodfellow et al. 2014, equation 1): the generator minimises E log(1 - D(G(z))).
 
 Its gradient, -D(G(z)) a logit, vanishes where the discriminator is sure of the fakes, which is where training starts.
 Discriminator as in ``non_saturating``, generator -E[softplus(fake)].
 """
 
-hinge = AdversarialLoss(
+hinge: AdversarialLoss = AdversarialLoss(
     "hinge",
     lambda real, fake: F.relu(1 - real).mean() + F.relu(1 + fake).mean(),
     lambda real, fake: -fake.mean(),
@@ -149,7 +151,7 @@ hinge = AdversarialLoss(
 Discriminator E[max(0, 1 - real)] + E[max(0, 1 + fake)], generator -E[fake].
 """
 
-least_squares = AdversarialLoss(
+least_squares: AdversarialLoss = AdversarialLoss(
     "least_squares",
     lambda real, fake: 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean(),
     lambda real, fake: 0.5 * (fake - 1).square().mean(),
@@ -159,7 +161,7 @@ least_squares = AdversarialLoss(
 Discriminator E[(real - 1)^2] / 2 + E[fake^2] / 2, generator E[(fake - 1)^2] / 2.
 """
 
-relativistic = AdversarialLoss(
+relativistic: AdversarialLoss = AdversarialLoss(
     "relativistic",
     lambda real, fake: _softplus(fake - real).mean(),
     lambda real, fake: _softplus(real - fake).mean(),

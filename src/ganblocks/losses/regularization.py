@@ -36,8 +36,8 @@ class LeCam:
     def __init__(self, *, decay: float = 0.99) -> None:
         require(0 <= decay < 1, "decay", decay, "from 0 to below 1")
         self.decay = decay
-        self.real_anchor = torch.zeros(())
-        self.fake_anchor = torch.zeros(())
+        self.real_anchor: Tensor = torch.zeros(())
+        self.fake_anchor: Tensor = torch.zeros(())
 
     @torch.no_grad()
     def update(self, real_logits: Tensor, fake_logits: Tensor) -> None:
@@ -89,7 +89,8 @@ class LeCam:
         for name, anchor in anchors.items():
             require(isinstance(anchor, Tensor) and anchor.dim() == 0, name, anchor, "a 0-d tensor")
         device = self.real_anchor.device
-        self.real_anchor, self.fake_anchor = (anchor.detach().to(device) for anchor in anchors.values())
+        self.real_anchor = anchors["real_anchor"].detach().to(device)
+        self.fake_anchor = anchors["fake_anchor"].detach().to(device)
 
     def _moved(self, anchor: Tensor, logits: Tensor) -> Tensor:
         anchor, score = anchor.to(logits), logits.mean()

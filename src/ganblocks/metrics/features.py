@@ -86,8 +86,8 @@ class FeatureExtractor:
             )
         tensors = [*network.parameters(), *network.buffers()]
         there = tensors[0].device if tensors else torch.device("cpu")
-        self.device = there if device is None else torch.device(device)
-        self.network = network if device is None else network.to(self.device)
+        self.device: torch.device = there if device is None else torch.device(device)
+        self.network: nn.Module = network if device is None else network.to(self.device)
         self.spec = spec
         self.name = name
         self._dimension = dimension

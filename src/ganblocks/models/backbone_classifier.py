@@ -144,18 +144,19 @@ class BackboneClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.pretrained = weights is not None
-        self.backbone_frozen = False
+        self.pretrained: bool = weights is not None
+        self.backbone_frozen: bool = False
         state = None if weights is None else read_weights(weights)
+        self.backbone: nn.Sequential
         self.backbone, width = _torchvision_backbone(config.backbone, state)
         if config.backbone_norm_momentum is not None:
             for module in self.backbone.modules():
                 if isinstance(module, _BatchNorm):
                     module.momentum = config.backbone_norm_momentum
-        self.norm = nn.BatchNorm1d(width, eps=config.norm_eps, momentum=config.norm_momentum)
-        self.dense = initialize(nn.Linear(width, config.hidden_dim), "glorot_uniform")
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = initialize(nn.Linear(config.hidden_dim, config.num_classes), "glorot_uniform")
+        self.norm: nn.BatchNorm1d = nn.BatchNorm1d(width, eps=config.norm_eps, momentum=config.norm_momentum)
+        self.dense: nn.Linear = initialize(nn.Linear(width, config.hidden_dim), "glorot_uniform")
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
+        self.head: nn.Linear = initialize(nn.Linear(config.hidden_dim, config.num_classes), "glorot_uniform")
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", channel_constant(IMAGENET_MEAN), persistent=False)

@@ -146,14 +146,14 @@ class PooledClassifier(_Normalised):
         kind = _KINDS[config.backbone]
         super().__init__(kind.mean, kind.std)
         self.config = config
-        self.pretrained = weights is not None
-        self.backbone = _densenet() if config.backbone == "densenet121" else _of_timm(config.backbone)
+        self.pretrained: bool = weights is not None
+        self.backbone: nn.Module = _densenet() if config.backbone == "densenet121" else _of_timm(config.backbone)
         if weights is not None:
             state = {_present_name(name): tensor for name, tensor in read_weights(weights).items()}
             last = ("classifier.", "classif.", "last_linear.")
             _load(self.backbone, {name: t for name, t in state.items() if not name.startswith(last)}, config.backbone)
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = initialize(nn.Linear(kind.width, config.num_classes), "glorot_uniform")
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
+        self.head: nn.Linear = initialize(nn.Linear(kind.width, config.num_classes), "glorot_uniform")
 
     def features(self, images: Tensor) -> Tensor:
         """The mean of each of the last maps, ``[N, W]``, 0 or above.
@@ -214,13 +214,15 @@ class VGGClassifier(_Normalised):
     def __init__(self, config: VGGClassifierConfig, weights: Weights | None = None) -> None:
         super().__init__(IMAGENET_MEAN, IMAGENET_STD)
         self.config = config
-        self.pretrained = weights is not None
-        self.backbone = nn.Sequential(OrderedDict(features=_vgg_layers(3 if config.backbone == "vgg16" else 4)))
+        self.pretrained: bool = weights is not None
+        self.backbone: nn.Module = nn.Sequential(
+            OrderedDict(features=_vgg_layers(3 if config.backbone == "vgg16" else 4))
+        )
         width = 512 * (config.resolution // 2**_VGG_POOLINGS) ** 2
-        self.dense1 = nn.Linear(width, config.hidden_dim)
-        self.dense2 = nn.Linear(config.hidden_dim, config.hidden_dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.hidden_dim, config.num_classes)
+        self.dense1: nn.Linear = nn.Linear(width, config.hidden_dim)
+        self.dense2: nn.Linear = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
+        self.head: nn.Linear = nn.Linear(config.hidden_dim, config.num_classes)
         initialize(self, "glorot_uniform")
         if weights is not None:
             state = read_weights(weights)

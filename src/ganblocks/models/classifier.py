@@ -68,12 +68,14 @@ class SmallClassifier(nn.Module):
         super().__init__()
         self.config = config
         widths = (config.image_channels, *config.channels)
-        self.blocks = nn.Sequential(*[_Block(width, wider) for width, wider in itertools.pairwise(widths)])
+        self.blocks: nn.Sequential = nn.Sequential(
+            *[_Block(width, wider) for width, wider in itertools.pairwise(widths)]
+        )
         side = config.resolution // 2 ** len(config.channels)
-        self.dense = nn.Linear(widths[-1] * side**2, config.feature_dim, bias=False)
-        self.norm = nn.BatchNorm1d(config.feature_dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.feature_dim, config.num_classes)
+        self.dense: nn.Linear = nn.Linear(widths[-1] * side**2, config.feature_dim, bias=False)
+        self.norm: nn.BatchNorm1d = nn.BatchNorm1d(config.feature_dim)
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
+        self.head: nn.Linear = nn.Linear(config.feature_dim, config.num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """The activations in front of the last layer, ``[N, feature_dim]``, 0 or above.

@@ -147,7 +147,7 @@ class Generator(LatentGenerator):
     def __init__(self, config: DCGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = _paper_generator(config) if config.form == "paper" else _tutorial_generator(config)
+        self.layers: nn.Sequential = _paper_generator(config) if config.form == "paper" else _tutorial_generator(config)
         if config.initialization != "torch":
             initialize(self, config.initialization)
 
@@ -187,7 +187,9 @@ class Discriminator(nn.Module):
     def __init__(self, config: DCGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = _paper_discriminator(config) if config.form == "paper" else _tutorial_discriminator(config)
+        self.layers: nn.Sequential = (
+            _paper_discriminator(config) if config.form == "paper" else _tutorial_discriminator(config)
+        )
         if config.initialization != "torch":
             initialize(self, config.initialization)
 

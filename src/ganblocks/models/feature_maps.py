@@ -58,8 +58,8 @@ class FeatureMaps(nn.Module):
         last = max(names.index(name) for name in layers)
         kept = set(names[: last + 1])
         parts = [OrderedDict((name, layer) for name, layer in block.items() if name in kept) for block in blocks]
-        self.blocks = nn.ModuleList(nn.ModuleDict(part) for part in parts if part)
-        self.layers = tuple(layers)
+        self.blocks: nn.ModuleList = nn.ModuleList(nn.ModuleDict(part) for part in parts if part)
+        self.layers: tuple[str, ...] = tuple(layers)
         self.recompute = recompute
         self.requires_grad_(False)
         self.eval()

@@ -115,7 +115,7 @@ class Generator(nn.Module):
         self.config = config
         width, maps = config.base_channels, config.start_maps
         pixels = maps[0] * maps[1] * maps[2]
-        self.layers = nn.Sequential(
+        self.layers: nn.Sequential = nn.Sequential(
             nn.Linear(config.latent_dim, config.dense_width, bias=False),
             nn.BatchNorm1d(config.dense_width),
             nn.ReLU(inplace=True),
@@ -264,7 +264,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         width, (wider, rows, columns), slope = config.base_channels, config.start_maps, config.slope
-        self.trunk = nn.Sequential(
+        self.trunk: nn.Sequential = nn.Sequential(
             Conv2d(config.image_channels, width, 4, stride=2, padding=1),  # half the side
             nn.LeakyReLU(slope, inplace=True),
             Conv2d(width, wider, 4, stride=2, padding=1, bias=False),
@@ -275,9 +275,9 @@ class Discriminator(nn.Module):
             nn.BatchNorm1d(config.dense_width),
             nn.LeakyReLU(slope, inplace=True),
         )
-        self.score = nn.Linear(config.dense_width, 1)
+        self.score: nn.Linear = nn.Linear(config.dense_width, 1)
         guesses = config.categories + config.continuous * (2 if config.learned_variance else 1)
-        self.recognizer = nn.Sequential(
+        self.recognizer: nn.Sequential = nn.Sequential(
             nn.Linear(config.dense_width, config.code_width, bias=False),
             nn.BatchNorm1d(config.code_width),
             nn.LeakyReLU(slope, inplace=True),

@@ -137,14 +137,18 @@ class PaintingCNN(nn.Module):
         super().__init__()
         self.config = config
         widths = (config.image_channels, *config.channels)
-        self.blocks = nn.Sequential(*[_Block(width, wider, config.norm) for width, wider in itertools.pairwise(widths)])
+        self.blocks: nn.Sequential = nn.Sequential(
+            *[_Block(width, wider, config.norm) for width, wider in itertools.pairwise(widths)]
+        )
         side = config.resolution // 2 ** len(config.channels)
-        self.pool = nn.AdaptiveAvgPool2d(1) if config.pooling == "average" else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.pool: nn.AdaptiveAvgPool2d | nn.Identity = (
+            nn.AdaptiveAvgPool2d(1) if config.pooling == "average" else nn.Identity()
+        )
+        self.dropout: nn.Dropout = nn.Dropout(config.dropout)
         inputs = widths[-1] * (1 if config.pooling == "average" else side**2)
-        self.dense = nn.Linear(inputs, config.feature_dim, bias=not config.norm)
-        self.norm = nn.BatchNorm1d(config.feature_dim) if config.norm else nn.Identity()
-        self.head = nn.Linear(config.feature_dim, config.num_classes)
+        self.dense: nn.Linear = nn.Linear(inputs, config.feature_dim, bias=not config.norm)
+        self.norm: nn.BatchNorm1d | nn.Identity = nn.BatchNorm1d(config.feature_dim) if config.norm else nn.Identity()
+        self.head: nn.Linear = nn.Linear(config.feature_dim, config.num_classes)
         initialize(self, "glorot_uniform")
 
     def features(self, images: Tensor) -> Tensor:
@@ -192,8 +196,8 @@ class PaintingMLP(nn.Module):
     def __init__(self, config: PaintingMLPConfig) -> None:
         super().__init__()
         self.config = config
-        self.dense = nn.Linear(config.image_channels * config.resolution**2, config.feature_dim)
-        self.head = nn.Linear(config.feature_dim, config.num_classes)
+        self.dense: nn.Linear = nn.Linear(config.image_channels * config.resolution**2, config.feature_dim)
+        self.head: nn.Linear = nn.Linear(config.feature_dim, config.num_classes)
         initialize(self, "glorot_uniform")
 
     def features(self, images: Tensor) -> Tensor:
@@ -235,13 +239,13 @@ class TwoLayerPaintingCNN(nn.Module):
         super().__init__()
         self.config = config
         first, second = config.channels
-        self.conv1 = Conv2d(config.image_channels, first, 3)
-        self.conv2 = Conv2d(first, second, 3)
-        self.pool = nn.MaxPool2d(2)
-        self.dropout1 = nn.Dropout(config.dropout[0])
-        self.dense = nn.Linear(second * ((config.resolution - 4) // 2) ** 2, config.feature_dim)
-        self.dropout2 = nn.Dropout(config.dropout[1])
-        self.head = nn.Linear(config.feature_dim, config.num_classes)
+        self.conv1: Conv2d = Conv2d(config.image_channels, first, 3)
+        self.conv2: Conv2d = Conv2d(first, second, 3)
+        self.pool: nn.MaxPool2d = nn.MaxPool2d(2)
+        self.dropout1: nn.Dropout = nn.Dropout(config.dropout[0])
+        self.dense: nn.Linear = nn.Linear(second * ((config.resolution - 4) // 2) ** 2, config.feature_dim)
+        self.dropout2: nn.Dropout = nn.Dropout(config.dropout[1])
+        self.head: nn.Linear = nn.Linear(config.feature_dim, config.num_classes)
         initialize(self, "glorot_uniform")
 
     def features(self, images: Tensor) -> Tensor:

@@ -50,14 +50,14 @@ class Generator(LatentGenerator):
         super().__init__()
         self.config = config
         K, Z, width = config.num_classes, config.latent_dim, config.widths[0]
-        self.embedding = nn.Embedding(K, Z) if K else None  # N(0, 1), as the latents are
-        self.scales = _drawn(nn.Linear(2 * Z if K else Z, width, bias=False))
-        self.basis = nn.Parameter(torch.randn(width, config.sides[0], config.sides[0]))
-        self.stages = nn.ModuleDict({str(config.sides[0]): _stage(config, width)})
+        self.embedding: nn.Embedding | None = nn.Embedding(K, Z) if K else None  # N(0, 1), as the latents are
+        self.scales: nn.Linear = _drawn(nn.Linear(2 * Z if K else Z, width, bias=False))
+        self.basis: nn.Parameter = nn.Parameter(torch.randn(width, config.sides[0], config.sides[0]))
+        self.stages: nn.ModuleDict = nn.ModuleDict({str(config.sides[0]): _stage(config, width)})
         for side, after in zip(config.sides[1:], config.widths[1:], strict=True):
             self.stages[str(side)] = _stage(config, after, _Upsample(width, after))
             width = after
-        self.to_image = _drawn(Conv2d(width, config.image_channels, 1, bias=False))
+        self.to_image: Conv2d = _drawn(Conv2d(width, config.image_channels, 1, bias=False))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Make images.
@@ -102,14 +102,16 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         K, Z, width = config.num_classes, config.latent_dim, config.widths[-1]
-        self.from_image = _drawn(Conv2d(config.image_channels, width, 1, bias=False))
-        self.stages = nn.ModuleDict({str(config.resolution): _stage(config, width)})
+        self.from_image: Conv2d = _drawn(Conv2d(config.image_channels, width, 1, bias=False))
+        self.stages: nn.ModuleDict = nn.ModuleDict({str(config.resolution): _stage(config, width)})
         for side, after in zip(config.sides[-2::-1], config.widths[-2::-1], strict=True):
             self.stages[str(side)] = _stage(config, after, _Downsample(width, after))
             width = after
-        self.basis = _drawn(Conv2d(width, width, config.sides[0], groups=width, bias=False))
-        self.score = _drawn(nn.Linear(width, Z if K else 1, bias=False))  # a bias cancels in a relativistic loss
-        self.embedding = nn.Embedding(K, Z) if K else None
+        self.basis: Conv2d = _drawn(Conv2d(width, width, config.sides[0], groups=width, bias=False))
+        self.score: nn.Linear = _drawn(
+            nn.Linear(width, Z if K else 1, bias=False)
+        )  # a bias cancels in a relativistic loss
+        self.embedding: nn.Embedding | None = nn.Embedding(K, Z) if K else None
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, std=Z**-0.5)  # logits start as large as without classes
 

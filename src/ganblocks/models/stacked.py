@@ -129,10 +129,12 @@ class StackedClassifier(nn.Module):
     def __init__(self, config: StackedClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoders = nn.ModuleList([nn.Linear(width, next_width) for width, next_width in config.layer_widths])
+        self.encoders: nn.ModuleList = nn.ModuleList(
+            [nn.Linear(width, next_width) for width, next_width in config.layer_widths]
+        )
         kind = CodeNormalization if config.normalized else nn.Identity
-        self.normalizations = nn.ModuleList([kind(width) for width in config.widths])
-        self.head = nn.Linear(config.widths[-1], config.num_classes)
+        self.normalizations: nn.ModuleList = nn.ModuleList([kind(width) for width in config.widths])
+        self.head: nn.Linear = nn.Linear(config.widths[-1], config.num_classes)
         initialize(self, config.initialization)
 
     @classmethod

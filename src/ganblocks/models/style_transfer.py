@@ -91,14 +91,14 @@ class TransformNetwork(nn.Module):
         super().__init__()
         self.config = config
         C, width = config.image_channels, config.base_channels
-        self.down = nn.Sequential(
+        self.down: nn.Sequential = nn.Sequential(
             _Normalised(C, width, 9), _Normalised(width, 2 * width, 3, 2), _Normalised(2 * width, 4 * width, 3, 2)
         )
-        self.blocks = nn.Sequential(*[_Residual(4 * width) for _ in range(config.blocks)])
-        self.up = nn.Sequential(
+        self.blocks: nn.Sequential = nn.Sequential(*[_Residual(4 * width) for _ in range(config.blocks)])
+        self.up: nn.Sequential = nn.Sequential(
             _Upsample(), _Normalised(4 * width, 2 * width, 3), _Upsample(), _Normalised(2 * width, width, 3)
         )
-        self.to_image = _mirrored(width, C, 9)
+        self.to_image: Conv2d = _mirrored(width, C, 9)
         initialize(self, "he_normal")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class StyleDecoder(nn.Module):
                 layers.append(_mirrored(ins, outs, 3))
                 if index < len(config.widths) - 1 or place < depth:
                     layers.append(nn.ReLU(inplace=True))
-        self.layers = nn.Sequential(*layers)
+        self.layers: nn.Sequential = nn.Sequential(*layers)
         initialize(self, "he_normal")
 
     def forward(self, features: Tensor) -> Tensor:

@@ -80,9 +80,9 @@ class TwoHeadClassifier(nn.Module):
         if not isinstance(head, nn.Linear) or not callable(getattr(classifier, "features", None)):
             raise TypeError(f"{type(classifier).__name__} needs `features(images)` and `head`, a linear layer")
         base = cast("_WithFeatures", classifier)
-        self.config = TwoHeadClassifierConfig(name, base.config.to_dict(), num_attributes)
+        self.config: TwoHeadClassifierConfig = TwoHeadClassifierConfig(name, base.config.to_dict(), num_attributes)
         self.classifier = classifier
-        self.attribute_head = nn.Linear(head.in_features, num_attributes)
+        self.attribute_head: nn.Linear = nn.Linear(head.in_features, num_attributes)
         initialize(self.attribute_head, "glorot_uniform")
 
     @property

@@ -85,8 +85,8 @@ class UnrolledAutoencoder(nn.Module):
         for before, after in itertools.pairwise(autoencoder.config for autoencoder in autoencoders):
             fits = before.widths[-1:] == after.input_shape
             require(fits, "autoencoders", after.input_shape, f"{before.widths[-1:]}, the code of the one before")
-        self.autoencoders = nn.ModuleList(copy.deepcopy(autoencoder) for autoencoder in autoencoders)
-        self.normalizations = nn.ModuleList()
+        self.autoencoders: nn.ModuleList = nn.ModuleList(copy.deepcopy(autoencoder) for autoencoder in autoencoders)
+        self.normalizations: nn.ModuleList = nn.ModuleList()
         for autoencoder, normalization in zip(autoencoders, one_for_each(autoencoders, normalizations), strict=True):
             self.normalizations.append(CodeNormalization(autoencoder.config.widths[-1]))
             if normalization is not None:

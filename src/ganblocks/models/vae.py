@@ -59,11 +59,11 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
-        self.reparameterize = Reparameterize(config.epsilon_std)
+        self.encoder: Encoder = Encoder(config)
+        self.decoder: Decoder = Decoder(config)
+        self.reparameterize: Reparameterize = Reparameterize(config.epsilon_std)
         learnt = config.likelihood == "gaussian" and config.noise_std is None
-        self.log_noise_std = nn.Parameter(torch.zeros(())) if learnt else None
+        self.log_noise_std: nn.Parameter | None = nn.Parameter(torch.zeros(())) if learnt else None
         initialize(self, config.initialization)
 
     def posterior(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
@@ -231,11 +231,11 @@ class Encoder(nn.Module):
         blocks: list[nn.Module] = []
         for width, wider in itertools.pairwise((config.image_channels, *config.channels)):
             blocks += [nn.Conv2d(width, wider, 4, stride=2, padding=1), _ACTIVATIONS[config.activation]()]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks: nn.Sequential = nn.Sequential(*blocks)
         widths = (_flat_features(config) + config.num_classes, *config.hidden_dims)
-        self.dense = nn.Sequential(*_dense(widths, config.activation))
-        self.mean = nn.Linear(widths[-1], config.latent_dim)
-        self.log_var = nn.Linear(widths[-1], config.latent_dim)
+        self.dense: nn.Sequential = nn.Sequential(*_dense(widths, config.activation))
+        self.mean: nn.Linear = nn.Linear(widths[-1], config.latent_dim)
+        self.log_var: nn.Linear = nn.Linear(widths[-1], config.latent_dim)
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``[N, C, R, R]`` to two times ``[N, Z]``."""
@@ -249,14 +249,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        self.side = config.resolution // 2 ** len(config.channels)
+        self.side: int = config.resolution // 2 ** len(config.channels)
         widths = (config.latent_dim + config.num_classes, *reversed(config.hidden_dims))
-        self.dense = nn.Sequential(*_dense(widths, config.activation))
-        self.flat = nn.Linear(widths[-1], _flat_features(config))
+        self.dense: nn.Sequential = nn.Sequential(*_dense(widths, config.activation))
+        self.flat: nn.Linear = nn.Linear(widths[-1], _flat_features(config))
         blocks: list[nn.Module] = []
         for wider, width in itertools.pairwise((*reversed(config.channels), config.image_channels)):
             blocks += [_ACTIVATIONS[config.activation](), nn.ConvTranspose2d(wider, width, 4, stride=2, padding=1)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks: nn.Sequential = nn.Sequential(*blocks)
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """``[N, Z]`` to ``[N, C, R, R]``."""

@@ -126,12 +126,12 @@ class Generator(LatentGenerator):
         super().__init__()
         self.config = config
         width = config.generator_channels(GENERATOR_START)
-        self.dense = nn.Linear(config.latent_dim + config.num_classes, width * GENERATOR_START**2)
-        self.blocks = nn.ModuleDict()
+        self.dense: nn.Linear = nn.Linear(config.latent_dim + config.num_classes, width * GENERATOR_START**2)
+        self.blocks: nn.ModuleDict = nn.ModuleDict()
         for side in config.generator_sides:
             self.blocks[str(side)] = _GeneratorBlock(config, width, config.generator_channels(side))
             width = config.generator_channels(side)
-        self.to_image = ConvTranspose2d(width, config.image_channels, 3, padding=1)
+        self.to_image: ConvTranspose2d = ConvTranspose2d(width, config.image_channels, 3, padding=1)
         initialize(self, config.initialization)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -178,12 +178,12 @@ class Critic(nn.Module):
         super().__init__()
         self.config = config
         width = config.image_channels
-        self.blocks = nn.ModuleDict()
+        self.blocks: nn.ModuleDict = nn.ModuleDict()
         for side in config.critic_sides:
             dropout = config.dropout if len(self.blocks) else 0.0  # none after the first block
             self.blocks[str(side)] = _CriticBlock(config, width, config.critic_channels(side), dropout)
             width = config.critic_channels(side)
-        self.score = ProjectionHead(width * CRITIC_END**2, config.num_classes)
+        self.score: ProjectionHead = ProjectionHead(width * CRITIC_END**2, config.num_classes)
         initialize(self, config.initialization)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -130,13 +130,13 @@ class AdversarialStep:
         self.regularizer = regularizer
         self.regularizer_weight = regularizer_weight
         self.ema = ema
-        self.precision = precision or Precision("fp32", torch.device("cpu"))
-        self.calls = 0
-        self.guard = FiniteGuard(("discriminator", "generator"), max_skipped=max_skipped_updates)
+        self.precision: Precision = precision or Precision("fp32", torch.device("cpu"))
+        self.calls: int = 0
+        self.guard: FiniteGuard = FiniteGuard(("discriminator", "generator"), max_skipped=max_skipped_updates)
         scaling = self.precision.name == "fp16"
         device = self.precision.device.type
-        self.generator_scaler = torch.amp.GradScaler(device, enabled=scaling)
-        self.discriminator_scaler = torch.amp.GradScaler(device, enabled=scaling)
+        self.generator_scaler: torch.amp.GradScaler = torch.amp.GradScaler(device, enabled=scaling)
+        self.discriminator_scaler: torch.amp.GradScaler = torch.amp.GradScaler(device, enabled=scaling)
         self.micro_batch = micro_batch
         self._memory_format: torch.memory_format | None = None
 

@@ -61,12 +61,12 @@ class AdaptiveAugmentation:
         require(ramp_images is None or ramp_images > 0, "ramp_images", ramp_images, "above 0, or None")
         require(interval >= 1, "interval", interval, "at least 1")
         diff_augment(torch.zeros(0, 1, 1, 1), policy, probability=probability)  # it knows what it takes
-        self.policy = tuple(policy)
+        self.policy: tuple[str, ...] = tuple(policy)
         self.target = target
         self.ramp_images = ramp_images
         self.interval = interval
-        self.probability = torch.tensor(probability, dtype=torch.float32)
-        self.overfitting = torch.zeros(())
+        self.probability: Tensor = torch.tensor(probability, dtype=torch.float32)
+        self.overfitting: Tensor = torch.zeros(())
         self._fixed = probability if ramp_images is None else None
         self._sign_sum = torch.zeros(())
         self._images = 0

@@ -71,7 +71,7 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, enabled: bool | None = None) -> None:
-        self.enabled = sys.stderr.isatty() if enabled is None else enabled
+        self.enabled: bool = sys.stderr.isatty() if enabled is None else enabled
         self._bar: Any = None
 
     def on_start(self, trainer: "Trainer") -> None:
@@ -149,10 +149,10 @@ class SampleSheets(Callback):
         animation: Sequence[str] = ("progress.gif", "progress.webp"),
     ) -> None:
         self.draw = draw
-        self.fractions = tuple(fractions)
+        self.fractions: tuple[float, ...] = tuple(fractions)
         self.size = size
         self.columns = columns
-        self.animation = tuple(animation)
+        self.animation: tuple[str, ...] = tuple(animation)
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Save a sheet if one is due."""
@@ -196,7 +196,7 @@ class Measurements(Callback):
     ) -> None:
         self.measure = measure
         self.show = show
-        self.fractions = tuple(fractions)
+        self.fractions: tuple[float, ...] = tuple(fractions)
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Measure if it is due."""
@@ -236,9 +236,9 @@ class TensorBoard(Callback):
                 from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError('TensorBoard is missing: pip install "ganblocks[train]"') from error
-        self.sheets = {**({} if draw is None else {"samples": draw}), **(sheets or {})}
-        self.tags = dict(tags or {})
-        self.fractions = tuple(fractions)
+        self.sheets: dict[str, Draw] = {**({} if draw is None else {"samples": draw}), **(sheets or {})}
+        self.tags: dict[str, str] = dict(tags or {})
+        self.fractions: tuple[float, ...] = tuple(fractions)
         self._make_writer = SummaryWriter
         self._writer: Any = None
 

@@ -71,7 +71,7 @@ class CheckpointStore:
         require(keep_best >= 0, "keep_best", keep_best, "at least 0")
         require(attempts >= 1, "attempts", attempts, "at least 1")
         require(backoff_seconds >= 0, "backoff_seconds", backoff_seconds, "at least 0")
-        self.directory = Path(directory).absolute()
+        self.directory: Path = Path(directory).absolute()
         self.keep_last = keep_last
         self.keep_best = keep_best
         self._damaged: set[Path] = set()  # as far as `latest_valid` has come upon them

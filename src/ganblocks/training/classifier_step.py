@@ -72,7 +72,9 @@ class ClassifierStep(NetworkStep):
         )
         self.classifier = classifier
         self.label_smoothing = label_smoothing
-        self.class_weights = None if class_weights is None else _checked_weights(class_weights, self.precision.device)
+        self.class_weights: Tensor | None = (
+            None if class_weights is None else _checked_weights(class_weights, self.precision.device)
+        )
         self.penalty = penalty
         self._mean_weight: Tensor | None = None  # of the labels of the batch in hand
 

@@ -38,7 +38,7 @@ class EarlyStopping(Callback):
         require(patience >= 1, "patience", patience, "at least 1")
         self.key = key
         self.patience = patience
-        self.improvement = Improvement(mode, min_delta)
+        self.improvement: Improvement = Improvement(mode, min_delta)
         self.best_at: int | None = None
         self.stopped_at: int | None = None
 

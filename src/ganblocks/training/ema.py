@@ -36,8 +36,8 @@ class ExponentialMovingAverage:
         require(positive, "half_life_images", half_life_images, "above 0")
         self.decay = decay
         self.half_life_images = half_life_images
-        self.updates = 0
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.updates: int = 0
+        self.module: nn.Module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: nn.Module, *, images: int = 1) -> None:

@@ -29,7 +29,7 @@ class Improvement:
         self.mode = mode
         self.min_delta = min_delta
         self.best: float | None = None
-        self.waited = 0
+        self.waited: int = 0
 
     def update(self, value: float) -> bool:
         """Take in the next measurement; whether it is the best so far. NaN never is."""

@@ -48,11 +48,13 @@ class NetworkStep:
     ) -> None:
         require(micro_batch is None or micro_batch >= 1, "micro_batch", micro_batch, "at least 1, or None")
         self.optimizer = optimizer
-        self.precision = precision or Precision("fp32", torch.device("cpu"))
+        self.precision: Precision = precision or Precision("fp32", torch.device("cpu"))
         self.micro_batch = micro_batch
-        self.calls = 0
-        self.guard = FiniteGuard((called or attribute,), max_skipped=max_skipped_updates)
-        self.scaler = torch.amp.GradScaler(self.precision.device.type, enabled=self.precision.name == "fp16")
+        self.calls: int = 0
+        self.guard: FiniteGuard = FiniteGuard((called or attribute,), max_skipped=max_skipped_updates)
+        self.scaler: torch.amp.GradScaler = torch.amp.GradScaler(
+            self.precision.device.type, enabled=self.precision.name == "fp16"
+        )
         self._attribute = attribute
         self._called = called or attribute
         self._memory_format: torch.memory_format | None = None

@@ -58,9 +58,9 @@ class ReduceOnPlateau(Callback):
         self.patience = patience
         self.cooldown = cooldown
         self.min_learning_rate = min_learning_rate
-        self.improvement = Improvement(mode, min_delta)
-        self.scale = 1.0
-        self.cooling = 0
+        self.improvement: Improvement = Improvement(mode, min_delta)
+        self.scale: float = 1.0
+        self.cooling: int = 0
 
     def on_start(self, trainer: "Trainer") -> None:
         """Go on with the rate that was reached.

@@ -26,7 +26,7 @@ class Report(Callback):
 
     def __init__(self, *, title: str | None = None, fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0)) -> None:
         self.title = title
-        self.fractions = tuple(fractions)
+        self.fractions: tuple[float, ...] = tuple(fractions)
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Write it if it is due."""

@@ -74,12 +74,12 @@ class Scores(Callback):
             require(not once, name, images, "a tensor, a list of batches, or a function that gives them", TypeError)
         self.real = real
         self.fake = fake
-        self.metrics = tuple(metrics)
+        self.metrics: tuple[str, ...] = tuple(metrics)
         self.extractor = extractor
         self.held_out = held_out
         self.options = options
         self.seed = seed
-        self.fractions = tuple(fractions)
+        self.fractions: tuple[float, ...] = tuple(fractions)
         self.every_stage = every_stage
         self.show = show
 

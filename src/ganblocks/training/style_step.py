@@ -105,14 +105,14 @@ class TransformStep(_StyleStep):
         require(len(style) == 1, "style", tuple(style.shape), "[1, C, H, W]")
         self.network = network
         self.features = features
-        self.weights = weights or StyleWeights()
+        self.weights: StyleWeights = weights or StyleWeights()
         with torch.no_grad():
             seen = self._maps(style.float().to(self.precision.device))
         for name, layers in (("content_layers", content_layers), ("style_layers", style_layers)):
             require(len(layers) > 0, name, list(layers), "at least one")
             for layer in layers:
                 require(layer in seen, name, layer, f"one of {sorted(seen)}")
-        self.content_layers = tuple(content_layers)
+        self.content_layers: tuple[str, ...] = tuple(content_layers)
         self._looks = {layer: gram_matrix(seen[layer]) for layer in style_layers}
 
     def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
@@ -166,7 +166,7 @@ class StyleDecoderStep(_StyleStep):
         )  # fmt: skip
         self.decoder = decoder
         self.features = features
-        self.layers = tuple(layers)
+        self.layers: tuple[str, ...] = tuple(layers)
         self.style_weight = style_weight
 
     def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:

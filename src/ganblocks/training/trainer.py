@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ganblocks._checks import require
-from ganblocks.data.batches import as_batches, part_of_batch
+from ganblocks.data.batches import Batches, as_batches, part_of_batch
 from ganblocks.errors import CheckpointError, NonFiniteError, RunMismatchError
 from ganblocks.training.callbacks import Callback
 from ganblocks.training.checkpoint import Checkpoint, CheckpointStore, complete
-from ganblocks.training.distributed import current_replicas
+from ganblocks.training.distributed import Replicas, current_replicas
 from ganblocks.training.environment import accepted_differences, describe_environment, device_of, settled_arithmetic
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.logging import RunLog
@@ -120,17 +120,17 @@ class Trainer:
         require(max_failed_saves >= 1, "max_failed_saves", max_failed_saves, "at least 1")
         require(resume in ("exact", "lenient"), "resume", resume, "'exact' or 'lenient'")
         require((keep_best > 0) == (best_key is not None), "best_key", best_key, "given if and only if keep_best is")
-        self.replicas = current_replicas()
+        self.replicas: Replicas = current_replicas()
         for size in getattr(schedule, "batch_sizes", (schedule.phase(0).batch_size,)):
             even = size % self.replicas.count == 0
             require(even, "batch_size", size, f"divisible by the number of processes, {self.replicas.count}")
         self.step = step
-        self.batches = as_batches(data, seed=seed, workers=workers)
+        self.batches: Batches = as_batches(data, seed=seed, workers=workers)
         self.schedule = schedule
         self.seed = seed
-        self.total_images = schedule.total_images if total_images is None else total_images
-        self.machine = {"workers": workers, **dict(machine or {})}
-        self.callbacks = [] if self.replicas.rank else list(callbacks)
+        self.total_images: int = schedule.total_images if total_images is None else total_images
+        self.machine: dict[str, Any] = {"workers": workers, **dict(machine or {})}
+        self.callbacks: list[Callback] = [] if self.replicas.rank else list(callbacks)
         self.log_images = log_images
         self.save_images = save_images
         self.best_key = best_key
@@ -138,12 +138,12 @@ class Trainer:
         self.deterministic = deterministic
         self.max_failed_saves = max_failed_saves
         self.metadata = metadata
-        self.images_seen = 0
-        self.steps = 0
+        self.images_seen: int = 0
+        self.steps: int = 0
         self.phase: Phase = schedule.phase(0)
         self.values: Mapping[str, Tensor] = {}  # what the last step returned
-        self.learning_rate_scale = 1.0  # of the schedule's rate; `ReduceOnPlateau` lowers it
-        self.run_dir = None if run_dir is None or self.replicas.rank else Path(run_dir)
+        self.learning_rate_scale: float = 1.0  # of the schedule's rate; `ReduceOnPlateau` lowers it
+        self.run_dir: Path | None = None if run_dir is None or self.replicas.rank else Path(run_dir)
         self.log: RunLog | None = None
         self.checkpoints: CheckpointStore | None = None
         self._stop = GracefulStop()

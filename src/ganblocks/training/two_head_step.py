@@ -40,7 +40,7 @@ class TwoHeadStep(ClassifierStep):
         require(attributes.dtype == torch.bool, "attributes.dtype", attributes.dtype, "bool", TypeError)
         require(attribute_weight >= 0, "attribute_weight", attribute_weight, "0 or above")
         super().__init__(classifier, **options)
-        self.attributes = attributes.to(self.precision.device)
+        self.attributes: Tensor = attributes.to(self.precision.device)
         self.attribute_weight = attribute_weight
 
     def _loss(self, images: Tensor, labels: Tensor | None, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:

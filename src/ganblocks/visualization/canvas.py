@@ -19,6 +19,7 @@ from ganblocks._files import written_atomically
 from ganblocks.functional.image_range import rescale, to_uint8
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -209,12 +210,13 @@ class Canvas:
             title = " ".join(title.split())
             title = title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "\N{HORIZONTAL ELLIPSIS}"
             heading = 64
-        self.figure = empty_figure(1, 1)
+        self.figure: Figure = empty_figure(1, 1)
         if title:
             width = max(width, text_width(title, size, weight="bold") + 2 * margin)
-        self.width, self.height = round(width), round(height) + heading
+        self.width: int = round(width)
+        self.height: int = round(height) + heading
         self.figure.set_size_inches(self.width / DPI, self.height / DPI)
-        self.axes = self.figure.add_axes((0, 0, 1, 1), frameon=False, xticks=[], yticks=[])
+        self.axes: Axes = self.figure.add_axes((0, 0, 1, 1), frameon=False, xticks=[], yticks=[])
         self.axes.set(xlim=(0, self.width), ylim=(self.height - heading, -heading))
         if title:
             self.write(margin, 8 - heading / 2, title, size=size, weight="bold", va="center")
