@@ -15,7 +15,7 @@ Models (--model), each with the size of its source under --preset document:
     cnn                     two convolutions and a wide dense layer, 100 px (E16)
     painting_cnn            --preset library, the default: four convolutions with batch normalisation, 64 px;
                             --preset document: three without it and a dense layer, 300 px (E13)
-    vgg16                   VGG16 with its own dense layers, 100 px (E17)
+    vgg16, vgg19            VGG16 or VGG19 with their own dense layers, 100 px (E17 is the former)
     densenet121             of torchvision (E18)
     inception_resnet_v2     of timm (E19); --freeze takes a stage, or the source's number of layers
     nasnet                  of timm, NASNet-A Large; E20 has the Mobile one, which timm has not
@@ -116,11 +116,12 @@ MODELS = {  # name in files
     "cnn": "two_layer_painting_cnn",
     "painting_cnn": "painting_cnn",
     "vgg16": "vgg_classifier",
+    "vgg19": "vgg_classifier",
     "densenet121": "pooled_classifier",
     "inception_resnet_v2": "pooled_classifier",
     "nasnet": "pooled_classifier",
 }
-BACKBONES = ("vgg16", "densenet121", "inception_resnet_v2", "nasnet")
+BACKBONES = ("vgg16", "vgg19", "densenet121", "inception_resnet_v2", "nasnet")
 SIZES = {"nasnet": 224, "painting_cnn": 300}  # of the sources; 100 where nothing stands here
 AUGMENTATIONS = ("none", "light", "document", "pil", "keras")
 COUNTS = ("size", "epochs", "updates", "batch_size", "seeds", "threads")  # at least 1 where they are given
@@ -348,8 +349,8 @@ def make_config(options: argparse.Namespace, classes: int, channels: int) -> Any
         return PaintingMLPConfig(**plain)
     if model == "cnn":
         return TwoLayerPaintingCNNConfig(**plain)
-    if model == "vgg16":
-        return VGGClassifierConfig(resolution=size, num_classes=classes)
+    if model in ("vgg16", "vgg19"):
+        return VGGClassifierConfig(model, resolution=size, num_classes=classes)
     if model in BACKBONES:
         backbone: Any = "nasnetalarge" if model == "nasnet" else model
         return PooledClassifierConfig(backbone, classes, 0.0 if options.preset == "document" else 0.2)

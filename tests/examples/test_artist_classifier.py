@@ -229,7 +229,9 @@ def test_presets_are_those_of_the_sources() -> None:
         options = parsed("--preset", "document", "--model", model)
         assert (options.size, options.augment, options.test_with) == (size, "document", "best")
         assert example.make_recipe(options) == document_comparison()
-    for model, total in (("simple", 3_000_605), ("cnn", 47_207_237), ("vgg16", 50_394_949), ("densenet121", 6_958_981)):
+    totals = {"simple": 3_000_605, "cnn": 47_207_237, "densenet121": 6_958_981}
+    totals |= {"vgg16": 50_394_949, "vgg19": 55_704_645}
+    for model, total in totals.items():
         config = example.make_config(parsed("--preset", "document", "--model", model), 5, 3)
         with torch.device("meta"):
             assert sum(p.numel() for p in example.make_classifier(config, None, None).parameters()) == total
