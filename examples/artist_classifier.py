@@ -215,6 +215,7 @@ class Study:
         classifier = make_classifier(self.config, self.options.weights, self.options.freeze)
         start = self.options.start
         if start is not None:
+            require_same_pictures(start, self.settings)
             own = start / f"seed-{seed}"  # each seed goes on from its own
             try:
                 classifier.load_state_dict(load_classifier(own if own.is_dir() else start).state_dict())
@@ -436,6 +437,22 @@ def history_of(measured: Validation | None, folder: Path, epoch_images: int) -> 
     ]
 
 
+def require_same_pictures(start: Path, settings: Mapping[str, Any]) -> None:
+    """A former run to go on from must have kept the same pictures for its test.
+
+    Raises:
+        CheckpointError: It had others, or other parts of them.
+    """
+    files = [folder / "config.json" for folder in (start, start.parent) if (folder / "config.json").is_file()]
+    former = json.loads(files[0].read_text(encoding="utf-8")) if files else {}
+    other = [name for name in ("data", "shares", "split_seed") if name in former and former[name] != settings[name]]
+    if other:
+        raise CheckpointError(
+            f"--start {start} was trained on other pictures ({', '.join(other)} differ) and may know some of the test: "
+            "name one folder or zip as --data in both runs, with the same --artists, --shares and --seed"
+        )
+
+
 def open_data(options: argparse.Namespace) -> Data:
     """The pictures of the chosen painters at the chosen size, in their parts."""
     if options.data is None:
@@ -448,7 +465,7 @@ def open_data(options: argparse.Namespace) -> Data:
         )  # every third painter's, and one that two of three share
         table = torch.tensor([[k % 3 == 0, k % 3 == 1, k % 3 != 0] for k in range(len(classes))])
         print(f"No files: using {len(labels)} drawn pictures of {len(classes)} painters who never lived.")
-        fingerprint = f"drawn {options.artists} {options.size}"
+        fingerprint = f"drawn {options.artists}"
     else:
         path = archive(options.data, options.size)
         files = [options.data / "artists.csv", options.data.parent / "artists.csv"]

@@ -38,7 +38,7 @@ import artist_classifier as single
 import torch
 
 from ganblocks._files import written_atomically
-from ganblocks.errors import GanblocksError
+from ganblocks.errors import DataError, GanblocksError
 from ganblocks.training import new_run_directory
 from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.logging import RunLog
@@ -103,13 +103,14 @@ def sweep(steps: Sequence[Step], out: Path) -> list[dict[str, Any]]:
     """Train every step, from where it was stopped.
 
     Raises:
+        DataError: Sizes have different pictures, as of two zips in one folder.
         StoppedError: The user asked for it.
     """
-    data: dict[int, single.Data] = {}
+    data = {size: single.open_data(step.options) for size, step in {step.size: step for step in steps}.items()}
+    if len({part.fingerprint for part in data.values()}) > 1:
+        raise DataError(f"{steps[0].options.data} has other pictures for other sizes: name one of its zips as --data")
     rows = []
     for step in steps:
-        if step.size not in data:
-            data[step.size] = single.open_data(step.options)
         if step.options.start is not None:
             step.options.start = out / step.options.start.name
         study = single.Study(step.options, data[step.size], out / step.name)

@@ -216,6 +216,10 @@ def test_a_run_begins_where_another_ended_at_another_size(tmp_path: Path, bare: 
     other = run(tmp_path / "c", *arguments, "--channels", "5")
     assert other.code == 2
     assert "is of another network" in other.err
+    for changed in (["--seed", "1"], ["--shares", "0.5", "0.5"]):
+        leaking = run(tmp_path / "d", *arguments, *changed)
+        assert leaking.code == 2
+        assert "may know some of the test" in leaking.err
 
 
 def test_presets_are_those_of_the_sources() -> None:

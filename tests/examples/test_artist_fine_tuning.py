@@ -1,6 +1,8 @@
 """The sweep over sizes and frozen stages: what is trained, what goes on from what, one table, and what is refused."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -8,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 from example_runs import Outcome, call, load
+from PIL import Image
 from safetensors.torch import load_file
 
 pytest.importorskip("torchvision", reason="the backbones are of torchvision")
@@ -77,6 +80,20 @@ def test_another_list_of_steps_is_another_run(finished: tuple[Path, Outcome]) ->
     outcome = run(finished[0], *STEPS)
     assert outcome.code == 2
     assert "RunMismatchError" in outcome.err
+
+
+def test_sizes_of_different_pictures_are_no_sweep(tmp_path: Path) -> None:
+    """As of two zips, one for each size: a path would learn in one step what the next is tested on."""
+    for side in (32, 64):
+        with zipfile.ZipFile(tmp_path / f"pictures_{side}px.zip", "w") as archive:
+            for painter in ("Anna", "Bert"):
+                for number in range(10):
+                    picture = io.BytesIO()
+                    Image.new("RGB", (side, side), (25 * number, 9 * side, len(painter) * 20)).save(picture, "PNG")
+                    archive.writestr(f"{painter}/{number}.png", picture.getvalue())
+    outcome = run(tmp_path / "run", "--data", tmp_path, "--steps", "32:none", "64:none")
+    assert outcome.code == 2
+    assert "has other pictures for other sizes" in outcome.err
 
 
 def test_steps_of_the_source_are_the_default_of_its_network() -> None:
