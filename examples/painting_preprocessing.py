@@ -20,7 +20,7 @@ The run directory (--out) ends up with
     normalized_one_hot.csv   the same for every array
     figures/variants.png     a painting and its four variants, by both policies
     summary.md               numbers per painter, and what was odd, unreadable or renamed
-    preprocessing.log        what happened when; config.json has the settings
+    preprocessing.log        what happened when; config.json has the settings, log.jsonl the command and the versions
 
 The same pictures come out whatever --workers and --limit-per-class are: what is random hangs on --seed, the painter and
 the file's name alone. Stopping (Ctrl-C, SIGTERM, a crash) loses nothing: the same command goes on, and makes only what
@@ -62,7 +62,7 @@ from ganblocks.data.decode import image_header
 from ganblocks.data.items import kept_generators
 from ganblocks.data.unreadable import ErrorPolicy, LeftOut
 from ganblocks.errors import DataError, EmptyDatasetError, GanblocksError, WorkerDiedError
-from ganblocks.training import new_run_directory
+from ganblocks.training import RunLog, new_run_directory
 from ganblocks.training.interrupt import GracefulStop
 from ganblocks.training.run_directory import RunLock, claim_run_directory, require_own_run_directory
 from ganblocks.visualization.panel import sample_panel
@@ -521,6 +521,7 @@ def preprocess(options: argparse.Namespace) -> int:
         require_room(plan, tasks)
         claim_run_directory(out, settings)
         log = functools.partial(write_line, file)
+        RunLog(out / "log.jsonl").append({"event": "start", "images_seen": 0, **settings, "pictures": len(tasks)})
         log(f"start: {len(tasks)} of {len(paintings)} pictures of {len(paintings.classes)} painters; {settings}")
         try:
             return run(options, plan, paintings, tasks, labels, renamed, log)

@@ -1,9 +1,11 @@
-"""Training steps as they are written first: what `test_step_costs.py` counts beside ours.
+"""Training steps as they are written first: what `test_step_costs.py` counts and `test_step_equality.py` compares.
 
-Plain layers of PyTorch, one loss after the other, losses by their formulas. They are no worse than they must be: Adam
-is fused, and no gradients by the critic's weights are taken in the update of the generator.
+Plain layers of PyTorch, one loss after the other, losses by their formulas. What is counted is no worse than it must
+be: Adam is fused, and no gradients by the critic's weights are taken in the update of the generator. At the end stand
+the networks that grow to any size, as functions of their weights by name.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -222,6 +224,8 @@ def plain_wgan_gp(width: int) -> tuple[nn.Module, nn.Module]:
 
 
 class PlainVAE(nn.Module):
+    generator: torch.Generator | None = None  # of the noise
+
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
         self.hidden, self.mean, self.log_var = nn.Linear(inputs, hidden), nn.Linear(hidden, 2), nn.Linear(hidden, 2)
@@ -231,7 +235,8 @@ class PlainVAE(nn.Module):
         images = images.flatten(1)
         hidden = self.hidden(images).relu()
         mean, log_var = self.mean(hidden), self.log_var(hidden)
-        logits = self.decoder(mean + torch.exp(0.5 * log_var) * torch.randn_like(mean))
+        noise = torch.randn(mean.shape, generator=self.generator)
+        logits = self.decoder(mean + torch.exp(0.5 * log_var) * noise)
         kl = -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum()
         loss: Tensor = (F.binary_cross_entropy_with_logits(logits, images, reduction="sum") + kl) / N
         return loss
@@ -244,3 +249,70 @@ def plain_classifier(width: int, features: int) -> nn.Module:
         layers += [nn.ReLU()]
     layers += [nn.Flatten(), nn.Linear(4 * width, features, bias=False), nn.BatchNorm1d(features), nn.ReLU()]
     return nn.Sequential(*layers, nn.Dropout(0.25), nn.Linear(features, CLASSES))
+
+
+# Networks that grow (Karras et al. 2018, table 2, and the course text's variant of them)
+
+Weights = dict[str, Tensor]
+
+
+def scaled_conv(weights: Weights, name: str, x: Tensor, gain: float, padding: int = 1) -> Tensor:
+    """Scale the images, convolve, add the bias."""
+    weight = weights[f"{name}.weight"]
+    scale = gain / math.sqrt(weight[0].numel())
+    return F.conv2d(x * scale, weight, padding=padding) + weights[f"{name}.bias"].view(1, -1, 1, 1)
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    return x / torch.sqrt(torch.mean(x**2, dim=1, keepdim=True) + 1e-8)
+
+
+def plain_grown_generator(weights: Weights, latents: Tensor, resolution: int, alpha: float, *, paper: bool) -> Tensor:
+    gain, linear_gain = math.sqrt(2), 1.0 if paper else math.sqrt(2)
+    weight = weights["initial.project.weight"]
+    scale = gain / math.sqrt(16 * len(weight)) if paper else 1.0
+    x = F.conv_transpose2d(pixel_norm(latents)[:, :, None, None], weight * scale, weights["initial.project.bias"])
+    x = F.leaky_relu(x, 0.2)
+    x = pixel_norm(x) if paper else x
+    x = pixel_norm(F.leaky_relu(scaled_conv(weights, "initial.conv", x, gain), 0.2))
+    previous, side = x, 4
+    while side < resolution:
+        side *= 2
+        previous = x = F.interpolate(x, scale_factor=2.0)
+        for name in ("conv1", "conv2"):
+            x = pixel_norm(F.leaky_relu(scaled_conv(weights, f"blocks.{side}.{name}", x, gain), 0.2))
+    images = scaled_conv(weights, f"to_rgb.{side}", x, linear_gain, 0)
+    if side > 4 and alpha < 1:
+        old = scaled_conv(weights, f"to_rgb.{side // 2}", previous, linear_gain, 0)
+        images = alpha * images + (1 - alpha) * old
+    return images if paper or side == 4 else torch.tanh(images)
+
+
+def plain_grown_critic(weights: Weights, images: Tensor, alpha: float, *, paper: bool) -> Tensor:
+    gain, side = math.sqrt(2), images.shape[-1]
+    x = F.leaky_relu(scaled_conv(weights, f"from_rgb.{side}", images, gain, 0), 0.2)
+    fading = side > 4 and alpha < 1
+    while side > 4:
+        for name in ("conv1", "conv2"):
+            x = F.leaky_relu(scaled_conv(weights, f"blocks.{side}.{name}", x, gain), 0.2)
+        x = F.avg_pool2d(x, 2)
+        side //= 2
+        if fading:
+            old = scaled_conv(weights, f"from_rgb.{side}", F.avg_pool2d(images, 2), gain, 0)
+            x, fading = alpha * x + (1 - alpha) * F.leaky_relu(old, 0.2), False
+    x = torch.cat([x, plain_statistic(x, paper=paper)], dim=1)
+    x = F.leaky_relu(scaled_conv(weights, "final.conv", x, gain), 0.2)
+    x = F.leaky_relu(scaled_conv(weights, "final.dense", x, gain, 0), 0.2).flatten(1)
+    weight = weights["final.output.weight"]
+    scale = (1.0 if paper else gain) / math.sqrt(weight.shape[1])
+    return F.linear(x * scale, weight, weights["final.output.bias"])[:, 0]
+
+
+def plain_statistic(x: Tensor, *, paper: bool) -> Tensor:
+    """A map of the standard deviation: over groups of four, every (N / 4)-th image, or over the whole batch."""
+    if not paper:
+        return x.std(dim=0).mean().expand(len(x), 1, *x.shape[2:])
+    count = len(x) // 4
+    groups = [x[first::count] for first in range(count)]
+    deviations = [(group.var(dim=0, unbiased=False) + 1e-8).sqrt().mean() for group in groups]
+    return torch.stack([deviations[n % count] for n in range(len(x))]).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])

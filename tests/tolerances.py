@@ -15,6 +15,10 @@ NAMED: dict[str, tuple[float, float]] = {
     "exact": (0.0, 0.0),
     "initial spread": (0.15, 0.0),  # of pixels drawn through 256 random output filters
     "two routes in float32": (1e-3, 1e-5),  # equal maths in another order of sums, after Adam's normalised steps
+    "twenty_steps_float32": (0.0, 1e-5),  # losses over the largest, after as many normalised steps of Adam
+    "twenty_steps_float64": (0.0, 1e-10),  # the same
+    "twenty_steps_bfloat16": (0.0, 1e-2),  # against float32, weights in float32; 4e-5 to 3e-3 over three seeds
+    "twenty_steps_coarse_bfloat16": (0.0, 0.15),  # 8e-3 to 7e-2 over three seeds
     "bfloat16 direction": (0.0, 0.03),  # cosine to float32 above 0.97: seven layers of roundings of 2**-8
     "a step of 1e-9": (0.0, 1e-7),  # a change of 1e-9 in alpha, images of order 1
     "penalty_float32": (1e-3, 1e-6),  # a penalty with autocast switched off, against float64

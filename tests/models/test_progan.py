@@ -443,3 +443,51 @@ def test_critic_learns_through_its_own_penalty() -> None:
     gradient_penalty(lambda x: discriminator(x, alpha=0.5), images[0], images[1]).backward()
     missing = [name for name, p in discriminator.named_parameters() if p.grad is None and name.endswith("weight")]
     assert missing == []
+
+
+def kept_bytes(config: ProGANConfig, recompute_from: int | None) -> tuple[int, list[torch.Tensor], int]:
+    """Of features for the backward pass of a critic's score and penalty; all gradients; calls of the largest block."""
+    torch.manual_seed(0)
+    critic = Discriminator(config)
+    critic.recompute_from = recompute_from
+    calls: list[int] = []
+    critic.blocks[str(config.resolution)].conv1.register_forward_hook(lambda *given: calls.append(1))
+    images = torch.rand(4, 3, config.resolution, config.resolution)
+    storages: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = critic(images, alpha=0.5)
+    loss = scores.mean() + 10 * gradient_penalty(partial(critic, alpha=0.5), images, images.flip(0))
+    loss.backward()
+    return (
+        sum(storages.values()),
+        [weight.grad for weight in critic.parameters() if weight.grad is not None],
+        len(calls),
+    )
+
+
+def test_features_computed_again_are_not_kept_and_give_the_same_gradients() -> None:
+    config = small(resolution=32, max_channels=8)
+    kept, gradients, calls = kept_bytes(config, None)
+    anew, same, more_calls = kept_bytes(config, 16)
+    assert all(map(torch.equal, gradients, same))
+    assert anew < kept / 2
+    assert (calls, more_calls) == (2, 3)  # once more for the scores, not for the penalty
+
+
+def test_a_generator_that_computes_again_makes_the_same_images_and_gradients() -> None:
+    config = small(resolution=16)
+    torch.manual_seed(0)
+    generator = Generator(config)
+    latents, results = torch.randn(4, config.latent_dim), []
+    for first in (None, 8):
+        generator.recompute_from = first
+        images = generator(latents, alpha=0.5)
+        results.append([images, *torch.autograd.grad(images.square().sum(), list(generator.parameters())[:4])])
+    assert all(map(torch.equal, *results))
+    with torch.no_grad():
+        assert torch.equal(generator(latents, alpha=0.5), results[0][0])

@@ -120,6 +120,14 @@ def test_parameters_without_gradient_are_no_concern() -> None:
     assert (used.item(), unused.item(), guard.skipped_updates()) == (0, 1, 0)
 
 
+def test_a_leaf_that_the_optimizer_does_not_hold_gets_no_gradient() -> None:
+    weight, other = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    fixed = nn.Parameter(torch.ones(1), requires_grad=False)
+    optimizer = torch.optim.SGD([weight, fixed], lr=1.0)
+    FiniteGuard(("net",)).update("net", (3 * weight * other * fixed).sum(), optimizer, OFF, call=1)
+    assert (weight.item(), fixed.item(), other.grad) == (-2, 1, None)
+
+
 def test_each_update_is_counted_apart_and_the_last_step_is_named() -> None:
     guard = FiniteGuard(("d", "g"), max_skipped=1)
     weight = nn.Parameter(torch.ones(1))

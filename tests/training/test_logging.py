@@ -2,10 +2,12 @@
 
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ganblocks.training.environment import describe_environment
 from ganblocks.training.logging import RunLog
 
 
@@ -66,3 +68,34 @@ def test_a_damaged_log_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
     assert [record["images_seen"] for record in log.read()] == [1, "many", 9]
     log.rewind(5)
     assert [record["images_seen"] for record in log.read()] == [1]
+
+
+@pytest.mark.parametrize("event", ["start", "resume"])
+def test_a_start_says_when_by_what_command_and_with_what(
+    event: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "examples" / "a.py"), "--data", "two words"])
+    monkeypatch.chdir(tmp_path)
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"event": event, "images_seen": 0})
+    log.append({"event": "scores", "images_seen": 0})
+    record, other = log.read()
+    assert record["command"] == ["examples/a.py", "--data", "two words"]
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(record["time"])).total_seconds()) < 60
+    assert record.items() >= describe_environment().items()
+    assert other == {"event": "scores", "images_seen": 0}
+
+
+def test_a_program_elsewhere_is_named_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/elsewhere/ganblocks"])
+    monkeypatch.chdir(tmp_path)
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"event": "start"})
+    assert log.read()[0]["command"] == ["/elsewhere/ganblocks"]
+
+
+def test_what_a_start_says_itself_stays(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log.jsonl")
+    log.append({"event": "start", "time": "then", "command": "that", "torch": "other"})
+    (record,) = log.read()
+    assert [record[key] for key in ("time", "command", "torch")] == ["then", "that", "other"]

@@ -21,6 +21,18 @@ def test_karras2018_is_the_paper() -> None:
     assert schedule.total_images == 17 * 600_000
 
 
+def test_a_recipe_tells_the_networks_which_features_to_compute_again() -> None:
+    config = ProGANConfig.karras2018(8, latent_dim=4, max_channels=4)
+    networks = Generator(config), Discriminator(config)
+    recipes.karras2018().build_step(*networks, latent_dim=4)
+    assert [network.recompute_from for network in networks] == [None, None]
+    step = recipes.karras2018(recompute_from=8).build_step(*networks, latent_dim=4)
+    assert [network.recompute_from for network in networks] == [8, 8]
+    assert step.ema is not None
+    with pytest.raises(TypeError, match="`recompute_from` is 8, but must be None: Linear cannot"):
+        recipes.karras2018(recompute_from=8).build_step(torch.nn.Linear(4, 4), networks[1], latent_dim=4)
+
+
 def test_document_is_the_course_text() -> None:
     recipe = recipes.document()
     schedule = recipe.schedule(1024)

@@ -159,7 +159,8 @@ def decode_image(
         image: Image.Image = _open(stream, name, max_pixels)
         orientation = _orientation(image, stream)
         image.load()
-        pixels = _flatten(image, name, background).convert("RGB" if image_channels == 3 else "L")
+        pixels, mode = _flatten(image, name, background), "RGB" if image_channels == 3 else "L"
+        pixels = pixels if pixels.mode == mode else pixels.convert(mode)  # which copies in any case
         if orientation in _UPRIGHT:
             pixels = pixels.transpose(_UPRIGHT[orientation])
         pixels.info.clear()  # the orientation is used up; nobody shall apply it a second time
@@ -180,7 +181,6 @@ def square_pixels(image: Image.Image, resolution: int, crop: Crop, name: str) ->
         DataError: "center" and a side shorter than ``MINIMUM_SIDE`` pixels.
     """
     width, height = image.size
-    pixels = np.asarray(image)  # [H, W] or [H, W, C]
     if crop == "center":
         side = min(width, height)
         if side < MINIMUM_SIDE:
@@ -188,12 +188,14 @@ def square_pixels(image: Image.Image, resolution: int, crop: Crop, name: str) ->
                 f"{name!r} is {width} x {height} pixels, but a centre crop needs at least {MINIMUM_SIDE} on each side; "
                 'remove it or use crop="squash"'
             )
-        top, left = (height - side) // 2, (width - side) // 2
-        pixels = np.ascontiguousarray(pixels[top : top + side, left : left + side])
-    if pixels.shape[:2] != (resolution, resolution):
-        shrinks = max(pixels.shape[:2]) > resolution
+        if width != height:
+            top, left = (height - side) // 2, (width - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+    if image.size != (resolution, resolution):
+        shrinks = max(image.size) > resolution
         resample = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-        pixels = np.asarray(Image.fromarray(pixels).resize((resolution, resolution), resample))
+        image = image.resize((resolution, resolution), resample)
+    pixels = np.asarray(image)  # [H, W] or [H, W, C]
     return np.array(pixels.reshape(resolution, resolution, -1).transpose(2, 0, 1), order="C")
 
 

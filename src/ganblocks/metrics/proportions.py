@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -114,6 +113,8 @@ def mcnemar_test(right_a: Answers, right_b: Answers) -> McNemar:
         TypeError: Values that are not booleans.
         ValueError: Not one dimension, different lengths, or no image.
     """
+    import scipy.special  # here, as it takes longer to import than all that is ours
+
     both, only_a, only_b, neither = _table(right_a, right_b)
     fewer = min(only_a, only_b)
     p_value = min(1.0, 2 * float(scipy.special.bdtr(fewer, only_a + only_b, 0.5)))
@@ -148,6 +149,8 @@ def paired_difference(right_a: Answers, right_b: Answers, *, confidence: float =
 
 def _normal_quantile(confidence: float) -> float:
     """How many standard deviations around the mean hold this share of a normal distribution."""
+    import scipy.special
+
     require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
     return -float(scipy.special.ndtri((1 - confidence) / 2))
 

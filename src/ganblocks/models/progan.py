@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ganblocks._checks import require, require_rank
 from ganblocks.functional.fade import fade_in
@@ -35,6 +36,10 @@ class Generator(LatentGenerator):
     Args:
         config: The architecture.
 
+    Attributes:
+        recompute_from: Blocks of this resolution and above keep none of their features for the backward pass, but
+            compute them again: less memory, more time, the same numbers. ``None`` = all are kept.
+
     Shape:
         Latents ``[N, Z]`` and labels ``[N]`` to images ``[N, image_channels, resolution, resolution]``.
     """
@@ -42,9 +47,10 @@ class Generator(LatentGenerator):
     def __init__(self, config: ProGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.initial = _InitialBlock(config)
-        self.blocks = nn.ModuleDict()
-        self.to_rgb = nn.ModuleDict()
+        self.recompute_from: int | None = None
+        self.initial: _InitialBlock = _InitialBlock(config)
+        self.blocks: nn.ModuleDict = nn.ModuleDict()
+        self.to_rgb: nn.ModuleDict = nn.ModuleDict()
         for resolution in config.resolutions:
             channels = config.channels(resolution)
             if resolution > 4:
@@ -91,7 +97,7 @@ class Generator(LatentGenerator):
             if current > last:
                 break
             previous = features
-            features = self.blocks[str(current)](features)
+            features = _run(self, current, features)
 
         if vanishes:
             images = upsample_nearest(self.to_rgb[str(last)](features))
@@ -112,6 +118,10 @@ class Discriminator(nn.Module):
     Args:
         config: The architecture.
 
+    Attributes:
+        recompute_from: As for `Generator`. Features are kept all the same where a gradient by the images is asked for,
+            as penalties do; their second order needs them.
+
     Shape:
         Images ``[N, image_channels, R, R]`` for any R of ``config.resolutions`` to scores ``[N]``.
     """
@@ -119,14 +129,15 @@ class Discriminator(nn.Module):
     def __init__(self, config: ProGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.from_rgb = nn.ModuleDict()
-        self.blocks = nn.ModuleDict()
+        self.recompute_from: int | None = None
+        self.from_rgb: nn.ModuleDict = nn.ModuleDict()
+        self.blocks: nn.ModuleDict = nn.ModuleDict()
         for resolution in config.resolutions:
             channels = config.channels(resolution)
             self.from_rgb[str(resolution)] = WSConv2d(config.image_channels, channels, 1, gain=config.gain)
             if resolution > 4:
                 self.blocks[str(resolution)] = _DiscriminatorBlock(config, channels, config.channels(resolution // 2))
-        self.final = _FinalBlock(config)
+        self.final: _FinalBlock = _FinalBlock(config)
 
     def forward(
         self,
@@ -177,22 +188,39 @@ class Discriminator(nn.Module):
         expected = f"[N, {config.image_channels}, R, R] with R of {config.resolutions}"
         require(fits, "images", tuple(images.shape), expected)
         resolution = H
+        kept = self.recompute_from is None or _is_penalized(images)
 
         if resolution == 4 or _is_number(alpha, 1):
             features = self._from_rgb(images, resolution)
-            features = features if resolution == 4 else self.blocks[str(resolution)](features)
+            features = features if resolution == 4 else _run(self, resolution, features, kept=kept)
         elif _is_number(alpha, 0):
             features = self._from_rgb(downsample_box(images), resolution // 2)
         else:
-            new = self.blocks[str(resolution)](self._from_rgb(images, resolution))
+            new = _run(self, resolution, self._from_rgb(images, resolution), kept=kept)
             features = fade_in(self._from_rgb(downsample_box(images), resolution // 2), new, alpha)
         for current in reversed(config.resolutions[1:]):
             if current < resolution:
-                features = self.blocks[str(current)](features)
+                features = _run(self, current, features, kept=kept)
         return self.final(features, chunks)
 
     def _from_rgb(self, images: Tensor, resolution: int) -> Tensor:
         return activated(cast(WSConv2d, self.from_rgb[str(resolution)]), images, slope=self.config.slope)
+
+
+def _is_penalized(images: Tensor) -> bool:
+    """Whether a penalty asks for gradients by these images: its second order holds the features in any case."""
+    return images.requires_grad and images.is_leaf
+
+
+def _run(network: Generator | Discriminator, resolution: int, features: Tensor, *, kept: bool = False) -> Tensor:
+    """The block of a resolution; no block draws random numbers, so that none need be kept to compute it again."""
+    block, first = network.blocks[str(resolution)], network.recompute_from
+    output: Tensor
+    if kept or first is None or resolution < first or not torch.is_grad_enabled():
+        output = block(features)
+    else:
+        output = checkpoint(block, features, use_reentrant=False, preserve_rng_state=False)
+    return output
 
 
 class _InitialBlock(nn.Module):
@@ -207,7 +235,7 @@ class _InitialBlock(nn.Module):
             self.project = WSConvTranspose2d(code, channels, 4, gain=config.gain)
         else:
             self.project = ConvTranspose2d(code, channels, 4)
-        self.conv = WSConv2d(channels, channels, 3, padding=1, gain=config.gain)
+        self.conv: WSConv2d = WSConv2d(channels, channels, 3, padding=1, gain=config.gain)
 
     def forward(self, code: Tensor) -> Tensor:
         x = pixel_norm(code)[:, :, None, None]  # [N, Z, 1, 1]
@@ -252,12 +280,12 @@ class _FinalBlock(nn.Module):
 
     def __init__(self, config: ProGANConfig) -> None:
         super().__init__()
-        self.slope = config.slope
+        self.slope: float = config.slope
         channels = config.channels(4)
-        self.minibatch_std = MinibatchStd(config.group_size, unbiased=config.unbiased, eps=config.std_eps)
-        self.conv = WSConv2d(channels + 1, channels, 3, padding=1, gain=config.gain)
-        self.dense = WSConv2d(channels, channels, 4, gain=config.gain)
-        self.output = WSLinear(channels, 1 + config.num_classes, gain=config.linear_gain)
+        self.minibatch_std: MinibatchStd = MinibatchStd(config.group_size, unbiased=config.unbiased, eps=config.std_eps)
+        self.conv: WSConv2d = WSConv2d(channels + 1, channels, 3, padding=1, gain=config.gain)
+        self.dense: WSConv2d = WSConv2d(channels, channels, 4, gain=config.gain)
+        self.output: WSLinear = WSLinear(channels, 1 + config.num_classes, gain=config.linear_gain)
 
     def forward(self, x: Tensor, chunks: int) -> Tensor:
         x = self.minibatch_std(x, chunks=chunks)

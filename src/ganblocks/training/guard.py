@@ -59,7 +59,7 @@ class FiniteGuard:
             name: One of ``names``.
             loss: Scalar with a graph; or those of equal parts of a batch, each asked for when the graph of the one
                 before is gone.
-            optimizer: Its gradients are replaced.
+            optimizer: Its gradients are replaced; no other leaf of the graph gets one.
             scaler: Enabled for float16, disabled otherwise.
             call: Number of this training step, from 1; `skipped_updates` names it.
             parts: How many losses there are.
@@ -71,10 +71,12 @@ class FiniteGuard:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for parameter in parameters:
             parameter.grad = None  # what `zero_grad` does, without its hooks
+        # Named, so that no gradient is taken by another leaf, such as the images of a penalty.
+        trained = [parameter for parameter in parameters if parameter.requires_grad] or None
         losses = []
         for part in [loss] if isinstance(loss, Tensor) else loss:
             share = part if parts == 1 else part / parts
-            torch.autograd.backward(scaler.scale(share))
+            torch.autograd.backward(scaler.scale(share), inputs=trained)
             losses.append(share.detach())
         loss = replicas.average_gradients(parameters, losses[0] if parts == 1 else torch.stack(losses).sum())
         if scaler.is_enabled():

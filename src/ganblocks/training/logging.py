@@ -1,15 +1,18 @@
 """The log of a run: one JSON object a line, so that it survives a crash and any tool can read it."""
 
+import contextlib
 import json
 import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ganblocks._files import written_atomically
+from ganblocks.training.environment import describe_environment
 
 __all__ = ["RunLog"]
 
@@ -18,14 +21,16 @@ class RunLog:
     """Appends records to ``log.jsonl``.
 
     A record has ``images_seen`` and the values of that moment; a record with an ``event`` key tells of something that
-    happened (a start, a resume). Non-finite numbers are written as strings, since JSON has none.
+    happened. Where that is ``"start"`` or ``"resume"``, it also gets what a result cannot be told without, unless it
+    says so itself: ``time``, ``command`` (the program and its arguments) and what `describe_environment` tells.
+    Non-finite numbers are written as strings, since JSON has none.
 
     Args:
         path: The file; made when the first record comes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._waiting: list[str] = []
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -34,6 +39,9 @@ class RunLog:
         A log that cannot be written (a full disk, a removed folder) does not end a run: there is a ``RuntimeWarning``,
         and the records wait for the next call. A removed folder or file is made anew.
         """
+        if record.get("event") in ("start", "resume"):
+            now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            record = {"time": now, "command": _command_line(), **describe_environment(), **record}
         self._waiting.append(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +74,14 @@ class RunLog:
         kept = [r for r in self.read() if "event" in r or _whole(r.get("images_seen", 0)) <= images_seen]
         with written_atomically(self.path, sole_writer=True) as file:
             file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
+
+
+def _command_line() -> list[str]:
+    """The program of this process, as a path from the working directory where it is below it, and its arguments."""
+    program = Path(sys.argv[0])
+    with contextlib.suppress(ValueError):
+        program = program.resolve().relative_to(Path.cwd())
+    return [program.as_posix(), *sys.argv[1:]]
 
 
 def _whole(value: Any) -> int:

@@ -51,6 +51,9 @@ class ProGANRecipe:
             ``ema_half_life_images`` is given, which comes first.
         ema_half_life_images: The same as a half-life.
         mirror: Whether images are mirrored at random.
+        recompute_from: Resolution from which the blocks of both networks keep no features for the backward pass, but
+            compute them again, which takes less memory and more time; see `ganblocks.models.progan.Generator`.
+            ``None`` = all are kept.
     """
 
     start_resolution: int = 4
@@ -72,6 +75,7 @@ class ProGANRecipe:
     ema_decay: float | None = 0.999
     ema_half_life_images: float | None = None
     mirror: bool = True
+    recompute_from: int | None = None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values in the named fields."""
@@ -128,7 +132,15 @@ class ProGANRecipe:
             conditional: Whether labels are used.
             precision: ``None`` = float32 on the CPU.
             **options: Of `ProgressiveStep`, such as ``augment``.
+
+        Raises:
+            TypeError: If features are to be computed again by networks that have no ``recompute_from``.
         """
+        if self.recompute_from is not None:
+            for network in (generator, discriminator):
+                known, name = hasattr(network, "recompute_from"), type(network).__name__
+                require(known, "recompute_from", self.recompute_from, f"None: {name} cannot compute anew", TypeError)
+                network.recompute_from = self.recompute_from  # type: ignore[assignment]
         average = None
         if self.ema_half_life_images is not None:
             average = ExponentialMovingAverage(generator, half_life_images=self.ema_half_life_images)
