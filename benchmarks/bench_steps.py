@@ -12,13 +12,16 @@ medians and the spread, (largest - smallest) / median.
 FLOP are those of convolutions and products of matrices, as PyTorch counts them in the backward passes too. The ceiling
 is a product of two 2048 x 2048 matrices in the precision of the side, measured at the start. Peak memory is that of
 tensors that are made in a call and live at the same time: not weights and optimizer, where they were there before.
-Nothing else should run on the machine.
+Each group, and each resolution, has a process of its own: what the one before left in memory slows nobody. Nothing else
+should run on the machine.
 """
 
 import argparse
+import concurrent.futures
 import copy
 import dataclasses
 import json
+import multiprocessing
 import platform
 import statistics
 import subprocess
@@ -274,6 +277,22 @@ def measure(case: Case, repeats: int, ceilings: dict[str, float]) -> dict[str, A
     return row
 
 
+def measure_group(options: argparse.Namespace, ceilings: dict[str, float]) -> list[dict[str, Any]]:
+    """The cases of ``options.only``, in a process that has done nothing else."""
+    with flushed_denormals():
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        precision = Precision.resolve(options.precision, "cpu")
+        return [measure(case, options.repeats, ceilings) for case in cases(options, precision)]
+
+
+def parts(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The options of each process."""
+    for group in options.only:
+        for resolutions in [[side] for side in options.resolutions] if group == "progan" else [options.resolutions]:
+            yield argparse.Namespace(**{**vars(options), "only": [group], "resolutions": resolutions})
+
+
 def as_line(row: dict[str, Any]) -> str:
     """A row of the table."""
     plain, ours = row["plain"], row["ours"]
@@ -319,7 +338,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    precision = Precision.resolve(options.precision, "cpu")
     ceilings = {"fp32": ceiling(torch.float32), "bf16": ceiling(torch.bfloat16)}
     facts = about(options, ceilings)
     peaks = ", ".join(f"{name} {rate:,.0f}" for name, rate in facts["ceiling_gflops"].items())
@@ -336,14 +354,16 @@ def main() -> None:
     ]
     print("\n".join(lines), flush=True)
     rows = []
-    for case in cases(options, precision):
-        row = measure(case, options.repeats, ceilings)
-        rows.append(row)
-        lines.append(as_line(row))
-        print(lines[-1], flush=True)
-        if options.out is not None:  # after each, so that nothing is lost
-            options.out.with_suffix(".md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-            options.out.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        for part in parts(options):
+            measured = pool.submit(measure_group, part, ceilings).result()
+            rows += measured
+            lines += map(as_line, measured)
+            print("\n".join(map(as_line, measured)), flush=True)
+            if options.out is not None:  # after each, so that nothing is lost
+                options.out.with_suffix(".md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+                options.out.with_suffix(".json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
