@@ -46,8 +46,12 @@ html_theme_options = {
     "description": "API",
     "extra_nav_links": {"Guide": "../index.html"},
     "fixed_sidebar": True,
+    "font_family": "system-ui, sans-serif",
+    "head_font_family": "system-ui, sans-serif",
     "page_width": "1100px",
     "sidebar_width": "260px",
 }
+html_static_path = ["static"]
+html_css_files = ["api.css"]
 html_copy_source = False
 html_show_sourcelink = False
