@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from ganblocks.layers import WSConv2d, WSConvTranspose2d, WSLinear
@@ -30,8 +32,12 @@ FAN_IN = {"conv": 36, "transposed conv": 36, "linear": 4}
 each_layer = pytest.mark.parametrize("name", list(LAYERS))
 
 
-def example_input(name: str, dtype: torch.dtype = float64) -> Tensor:
-    return fill((2, 4) if name == "linear" else (2, 4, 5, 5), "normal", seed=1, dtype=dtype)
+each_side = pytest.mark.parametrize("side", [5, 3])  # with as many numbers as a convolution's weight, and with a few
+
+
+def example_input(name: str, dtype: torch.dtype = float64, side: int = 5) -> Tensor:
+    count = side // 2
+    return fill((count, 4) if name == "linear" else (count, 4, side, side), "normal", seed=1, dtype=dtype)
 
 
 def plain(name: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -228,20 +234,46 @@ def test_linear_equals_the_loop(batch: int, in_features: int, out_features: int,
     oracles.assert_matches(layer(x), expected)
 
 
+@each_side
 @each_layer
-def test_the_weight_is_scaled_and_the_bias_is_not(name: str) -> None:
-    layer, x = with_random_bias(LAYERS[name](dtype=float64)), example_input(name)
+def test_the_weight_is_scaled_and_the_bias_is_not(name: str, side: int) -> None:
+    layer, x = with_random_bias(LAYERS[name](dtype=float64)), example_input(name, side=side)
     scale = SQRT2 / math.sqrt(FAN_IN[name])
     expected = plain(name, x, layer.weight * scale, layer.bias)
     torch.testing.assert_close(layer(x), expected, **for_dtype(float64))
 
 
+@each_side
 @each_layer
-def test_scaling_the_input_instead_of_the_weight_is_the_same(name: str) -> None:
-    layer, x = with_random_bias(LAYERS[name](dtype=float64)), example_input(name)
+def test_scaling_the_input_instead_of_the_weight_is_the_same(name: str, side: int) -> None:
+    layer, x = with_random_bias(LAYERS[name](dtype=float64)), example_input(name, side=side)
     scale = SQRT2 / math.sqrt(FAN_IN[name])
     expected = plain(name, x * scale, layer.weight, layer.bias)
     torch.testing.assert_close(layer(x), expected, **for_dtype(float64))
+
+
+class Products(TorchDispatchMode):
+    """Shapes of the results of multiplications."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.mul, torch.ops.aten.mul_):
+            self.shapes.add(tuple(result.shape))
+        return result
+
+
+@pytest.mark.parametrize("name", ["conv", "transposed conv"])
+def test_a_large_weight_is_never_multiplied_nor_is_its_gradient(name: str) -> None:
+    layer, x = LAYERS[name](dtype=torch.float32), example_input(name, torch.float32, side=3).requires_grad_()
+    with Products() as products:
+        (slope,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+        slope.square().sum().backward()
+    assert tuple(x.shape) in products.shapes  # scaled instead
+    assert tuple(layer.weight.shape) not in products.shapes
 
 
 @each_layer
@@ -324,9 +356,10 @@ def test_the_global_seed_decides_the_weights(name: str) -> None:
 # -- gradients ---------------------------------------------------------------------------------------
 
 
+@each_side
 @each_layer
-def test_the_gradient_of_the_weight_carries_the_scale(name: str) -> None:
-    layer, x = LAYERS[name](gain=1.5, dtype=float64), example_input(name)
+def test_the_gradient_of_the_weight_carries_the_scale(name: str, side: int) -> None:
+    layer, x = LAYERS[name](gain=1.5, dtype=float64), example_input(name, side=side)
     scale = 1.5 / math.sqrt(FAN_IN[name])
     effective = (layer.weight.detach() * scale).requires_grad_()
     output = layer(x)

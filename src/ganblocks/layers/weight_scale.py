@@ -83,7 +83,20 @@ class _WeightScaledConv(_WeightScaled):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[N, in_channels, H, W]`` to ``[N, out_channels, H', W']``."""
+        if self._scales_input(x):
+            return self._convolve(x * self.scale, self.weight, self.bias)
         return self._convolve(x, self.weight * self.scale, self.bias)
+
+    def _scales_input(self, x: Tensor) -> bool:
+        """Whether the factor goes to the input instead of the weight: on a CPU, where the input is far smaller.
+
+        So it is at 4x4, where scaling a million weights in every pass and gradient is a twentieth of a training step.
+        Below float32 it would round twice; and what is traced must not depend on the size of a batch.
+        """
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._is_tracing():
+            return False
+        wide = x.dtype == self.weight.dtype and x.dtype in (torch.float32, torch.float64)
+        return wide and _autocast_dtype(x) is None and 4 * x.numel() <= self.weight.numel()
 
     def without_bias(self, x: Tensor) -> tuple[Tensor, float]:
         """The convolution without its bias, and the factor it still lacks: what an operation behind it may add.
