@@ -12,7 +12,7 @@ the default: fresh reals for each update of the critic, penalty between reals an
 is the course text's: one batch of reals for five updates, a penalty on both sides of the reals, dropout in the critic.
 
 The run is divided into 20 equal parts, its shown epochs. Each prints the means of the critic's loss, of its two terms
-(the penalty without its weight of 10) and of the generator's loss, and the run directory (--out) ends up with
+(the penalty without its weight) and of the generator's loss, and the run directory (--out) ends up with
     samples/, progress.gif  a sheet of the same latents at the end of each shown epoch, and all as an animation
     generated/              18 pictures of new latents at the end of each of the last six shown epochs, 108 in all
     real_beside_fake.png    16 real images on the left, 16 generated ones on the right
@@ -79,7 +79,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # an option that is not given has the f
     "always": {"resolution": 128, "base_channels": 64, "latent_dim": 128, "generator_steps": 8000, "batch_size": 64},
 }  # fmt: skip
 ARCHITECTURE = ("base_channels", "max_channels", "latent_dim", "dropout")
-TRAINING = ("generator_steps", "batch_size", "n_critic", "reuse_real_batch", "mixing", "learning_rate")
+TRAINING = (
+    "generator_steps", "batch_size", "n_critic", "reuse_real_batch", "mixing", "penalty_weight", "learning_rate",
+)  # fmt: skip
 COUNTS = (  # options that must be at least 1 where they are given
     "resolution", "base_channels", "max_channels", "latent_dim", "generator_steps", "epochs_shown", "total_images",
     "batch_size", "n_critic", "threads",
@@ -89,8 +91,8 @@ COUNTS = (  # options that must be at least 1 where they are given
 class EpochMeans(Callback):
     """Logs and prints the mean losses of each shown epoch, under the names that the course text has for them.
 
-    ``c_loss`` is ``c_wass_loss`` + 10 ``c_gp``. They are means over the lines of the log, those of the critic over the
-    updates that its lines tell of: the last one before each update of the generator, or all.
+    ``c_loss`` is ``c_wass_loss`` plus the weighted ``c_gp``. They are means over the lines of the log, those of the
+    critic over the updates that its lines tell of: the last one before each update of the generator, or all.
 
     Args:
         epochs: Equal parts of the run.
@@ -163,6 +165,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--mixing", choices=("uniform", "normal"), help="where the penalty is taken (default: uniform; document normal)"
     )
+    add("--penalty-weight", type=float, help="of the gradient penalty, 0 or more (default: 10; see docs/guide/gans.md)")
     add("--epochs-shown", type=int, default=20, help="parts of the run, for log and pictures (default: %(default)s)")
     add("--total-images", type=int, help="stop after this many images (default: when all updates are done)")
     add("--batch-size", type=int, help="images in a batch (default: 64; on a CPU 8; document 128)")

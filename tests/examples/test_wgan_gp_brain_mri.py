@@ -256,9 +256,11 @@ class TestSettings:
         config, recipe = parsed("--device", "cpu", "--preset", "document", *back)
         assert (config.dropout, config.norm_momentum) == (0, 0.2)
         assert (recipe.reuse_real_batch, recipe.mixing, recipe.learning_rate) == (False, "uniform", 1e-4)
+        assert recipe.penalty_weight == 10
         config, recipe = parsed("--device", "cpu", "--dropout", 0.3, "--reuse-real-batch", "--mixing", "normal")
         assert (config.dropout, config.norm_momentum) == (0.3, 0.1)
         assert (recipe.reuse_real_batch, recipe.mixing, recipe.n_critic) == (True, "normal", 5)
+        assert parsed("--device", "cpu", "--penalty-weight", 50)[1].penalty_weight == 50
 
     @pytest.mark.usefixtures("bare")
     def test_they_are_written_down(self, tmp_path: Path) -> None:
@@ -400,6 +402,7 @@ def damaged(folder: Path) -> None:
         (write_scans, "--dropout 1", "ValueError: `dropout`"),
         (write_scans, "--label maybe", "invalid choice: 'maybe'"),
         (write_scans, "--mixing neither", "invalid choice: 'neither'"),
+        (write_scans, "--penalty-weight -1", "`penalty_weight` is -1.0, but must be 0 or more"),
         (write_scans, "--n-critic 0", "--n-critic is 0, but must be at least 1"),
         (write_scans, "--epochs-shown 0", "--epochs-shown is 0, but must be at least 1"),
         (write_scans, "--device abacus", "--device is abacus"),
