@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ganblocks.models.progan import Discriminator, Generator, ProGANConfig
-from ganblocks.training import recipes
+from ganblocks.training import Phase, StepContext, recipes
 
 
 def test_karras2018_is_the_paper() -> None:
@@ -77,6 +77,16 @@ def test_step_carries_the_recipe() -> None:
     assert isinstance(step.generator_optimizer, torch.optim.Adam)
     assert (group["betas"], group["eps"], group["fused"]) == ((0.0, 0.99), 1e-8, True)
     assert recipes.document().build_step(Generator(config), Discriminator(config), latent_dim=4).ema is None
+
+
+def test_a_penalty_of_no_weight_is_not_computed() -> None:
+    config = ProGANConfig.karras2018(8, latent_dim=4, max_channels=4)
+    networks = Generator(config), Discriminator(config)
+    step = recipes.karras2018(penalty_weight=0.0).build_step(*networks, latent_dim=4)
+    log = step(torch.zeros(4, 3, 8, 8), None, StepContext(0, 0, Phase(4, 1e-3, resolution=8)))
+    assert step.penalty is None
+    assert "penalty" not in log
+    assert recipes.karras2018().build_step(*networks, latent_dim=4).penalty is not None
 
 
 def test_a_classifier_sees_its_epochs_with_a_tenth_of_warm_up() -> None:

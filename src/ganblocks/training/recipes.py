@@ -39,7 +39,7 @@ class ProGANRecipe:
         betas: Of Adam.
         adam_eps: Of Adam.
         reset_moments: Whether Adam forgets its moments at both ends of each fade.
-        penalty_weight: Lambda of the gradient penalty.
+        penalty_weight: Lambda of the gradient penalty, 0 or more; 0 = none is computed.
         drift_weight: Weight of the mean squared score of the reals.
         n_critic: Discriminator updates for each generator update.
         reuse_fakes: Whether the generator is updated on the fakes that the discriminator was trained on.
@@ -146,6 +146,8 @@ class ProGANRecipe:
             average = ExponentialMovingAverage(generator, half_life_images=self.ema_half_life_images)
         elif self.ema_decay is not None:
             average = ExponentialMovingAverage(generator, decay=self.ema_decay)
+        if not self.penalty_weight:
+            options.setdefault("penalty", None)
         return ProgressiveStep(
             generator,
             discriminator,
