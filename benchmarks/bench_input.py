@@ -1,14 +1,16 @@
-"""From a folder of images to batches: the first start, the second, cached batches against Pillow, and growth.
+"""From a folder of images to batches: starts, cached batches against Pillow, large JPEGs, waits of a step, growth.
 
     python benchmarks/bench_input.py --images 10000 --side 200 --out benchmarks/results/input_cpu
-    python benchmarks/bench_input.py --only batches --resolutions 4
+    python benchmarks/bench_input.py --only large waits
 
 A folder of drawn JPEGs (noise over gradients, quality 90) is made in a temporary place. Each start is a process of its
 own: it imports, looks through the folder, builds the cache or finds it, and makes one ProGAN training step at 4 px.
 Files lie in the page cache. The imports have `torch._dynamo` among them, which any optimizer of torch imports at its
 first step and which takes a second. "Pillow" is what is usually written: open, resize, convert, one image after the
-other, one thread. Ratios are of images a second, both sides in turn. The growth table has caches of random bytes at
-16 px, as the time of a batch depends on the number of images only.
+other, one thread. Ratios are of images a second, both sides in turn. Large JPEGs are built into a cache with
+``fast_jpeg`` and without, in turn, a new cache each time. The waits are what a step of ProGAN (the example's networks
+for a folder) waits for its batch from a mapped cache, by itself and with `PrefetchedBatches`. The growth table has
+caches of random bytes at 16 px, as the time of a batch depends on the number of images only.
 """
 
 import argparse
@@ -28,7 +30,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganblocks.data import ArrayImages, ImageFolder, MultiResolutionImages, ProgressiveBatches
+from ganblocks.data import ArrayImages, ImageFolder, MultiResolutionImages, PrefetchedBatches, ProgressiveBatches
+from ganblocks.data.batches import Batches
+from ganblocks.models import progan
+from ganblocks.training import Phase, StepContext, recipes
 
 START = """
 import time
@@ -128,6 +133,62 @@ def batches(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def large(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
+    """Caches of large JPEGs, built with ``fast_jpeg`` and without."""
+    torch.set_num_threads(1)
+    folder, rows = place / "large", []
+    write_drawings(folder, options.large_images, options.large_side)
+    for resolution in options.large_resolutions:
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for repeat in range(options.repeats + 1):
+            for fast, times in seconds.items():
+                cache = place / f"large_{resolution}_{repeat}_{fast}"
+                source = ImageFolder(folder, fast_jpeg=fast)
+                started = time.perf_counter()
+                MultiResolutionImages(source, resolution=resolution, cache_dir=cache, workers=options.workers)
+                times.append(time.perf_counter() - started)
+        exact, fast_seconds = (statistics.median(times[1:]) for times in seconds.values())
+        ratios = [slow / quick for slow, quick in zip(seconds[False][1:], seconds[True][1:], strict=True)]
+        rows.append(
+            {
+                "name": f"{options.large_side} to {resolution}",
+                "images": options.large_images,
+                "exact": exact,
+                "fast": fast_seconds,
+                "ratio": statistics.median(ratios),
+                "lowest": min(ratios),
+                "highest": max(ratios),
+            }
+        )
+    return rows
+
+
+def waits(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
+    """Medians of the seconds of a step, and before it, until its batch is there."""
+    torch.set_num_threads(options.workers)
+    pixels = np.random.default_rng(0).integers(0, 256, (1000, 3, 128, 128), dtype=np.uint8)
+    cache = MultiResolutionImages(ArrayImages(pixels, layout="NCHW"), resolution=128, cache_dir=place / "waits")
+    rows = []
+    for resolution in options.wait_resolutions:
+        config = progan.ProGANConfig.karras2018(resolution, latent_dim=128, max_channels=128, base_channels=2048)
+        step = recipes.karras2018().build_step(progan.Generator(config), progan.Discriminator(config), latent_dim=128)
+        prefetched = PrefetchedBatches(ProgressiveBatches(cache))
+        streams: dict[str, Batches] = {"alone": ProgressiveBatches(cache), "prefetched": prefetched}
+        seconds: dict[str, list[float]] = {"alone": [], "prefetched": [], "step": []}
+        for seen in range(0, 16 * options.wait_steps, 16):
+            for name, stream in streams.items():  # each has the other's step to load ahead in, too
+                started = time.perf_counter()
+                images, _ = stream.batch(seen, 16, resolution)
+                there = time.perf_counter()
+                step(images, None, StepContext(0, seen, Phase(16, 1e-3, resolution=resolution)))
+                seconds[name].append(there - started)
+                seconds["step"].append(time.perf_counter() - there)
+        prefetched.close()
+        medians = {name: statistics.median(times[len(times) // 8 :]) for name, times in seconds.items()}
+        rows.append({"name": f"{resolution} px", **medians})
+    return rows
+
+
 def _next_batch(stream: ProgressiveBatches, seen: Iterator[int]) -> None:
     stream.batch(next(seen), 32, 16)
 
@@ -155,7 +216,7 @@ def growth(options: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
 
 
 def as_text(results: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """The three tables."""
+    """A table of each part."""
     lines: list[str] = []
     if "starts" in results:
         lines += ["", "| | images | imports, s | cache, s | first step, s | after the imports, s |", "|---" * 6 + "|"]
@@ -169,6 +230,17 @@ def as_text(results: dict[str, list[dict[str, Any]]]) -> list[str]:
         for row in results["batches"]:
             cells = [f"{row['pillow']:,.0f}", f"{row['ours']:,.0f}", f"**{row['ours'] / row['pillow']:,.0f}**"]
             lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['keep']} |")
+    if "large" in results:
+        lines += ["", "| px | images | exact, s | fast_jpeg, s | ratio | lowest to highest |", "|---" * 6 + "|"]
+        for row in results["large"]:
+            cells = [f"{row['exact']:.2f}", f"{row['fast']:.2f}", f"**{row['ratio']:.1f}**"]
+            spread = f"{row['lowest']:.1f} to {row['highest']:.1f}"
+            lines.append(f"| {row['name']} | {row['images']} | {' | '.join(cells)} | {spread} |")
+    if "waits" in results:
+        lines += ["", "| batch of 16 | step, ms | wait, ms | share | prefetched wait, ms |", "|---" * 5 + "|"]
+        for row in results["waits"]:
+            cells = [f"{1e3 * row['step']:.1f}", f"{1e3 * row['alone']:.2f}", f"{row['alone'] / row['step']:.2%}"]
+            lines.append(f"| {row['name']} | {' | '.join(cells)} | {1e3 * row['prefetched']:.2f} |")
     if "growth" in results:
         lines += ["", "| images | build, s | open again, ms | first batch, ms | batch of 32, us |", "|---" * 5 + "|"]
         for row in results["growth"]:
@@ -179,7 +251,7 @@ def as_text(results: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 def main() -> None:
     """Measure what was asked for, and print the tables."""
-    parts = {"starts": starts, "batches": batches, "growth": growth}
+    parts = {"starts": starts, "batches": batches, "large": large, "waits": waits, "growth": growth}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("--only", nargs="+", choices=list(parts), default=list(parts))
@@ -187,7 +259,12 @@ def main() -> None:
     add("--side", type=int, default=200, help="of its images, in pixels (default: %(default)s)")
     add("--resolution", type=int, default=128, help="largest of the cache (default: %(default)s)")
     add("--workers", type=int, default=2, help="threads (default: %(default)s)")
-    add("--repeats", type=int, default=5, help="of the batches (default: %(default)s)")
+    add("--repeats", type=int, default=5, help="of the batches and the large JPEGs (default: %(default)s)")
+    add("--large-images", type=int, default=100, help="large JPEGs (default: %(default)s)")
+    add("--large-side", type=int, default=1024, help="of them, in pixels (default: %(default)s)")
+    add("--large-resolutions", type=int, nargs="+", default=[64, 128, 256], help="largest of their caches")
+    add("--wait-resolutions", type=int, nargs="+", default=[4, 8, 32], help="of the steps that wait")
+    add("--wait-steps", type=int, default=16, help="at each of them (default: %(default)s)")
     add("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="of the growth")
     add("--out", type=Path, help="path without suffix of a .md and a .json")
     options = parser.parse_args()
@@ -195,10 +272,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         results = {name: parts[name](options, Path(place)) for name in options.only}
     lines = [
-        "# Input: first start, second start, cached batches",
+        "# Input: starts, cached batches, large JPEGs, waits of a step, growth",
         "",
         f"`python benchmarks/bench_input.py`, {time.strftime('%Y-%m-%d')}: {platform.machine()}, {options.workers} "
-        f"threads, torch {torch.__version__}, JPEGs of {options.side} px to {options.resolution} px.",
+        f"threads, torch {torch.__version__}; the starts: JPEGs of {options.side} px to {options.resolution} px.",
         *as_text(results),
     ]
     print("\n".join(lines))

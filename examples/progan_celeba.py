@@ -102,6 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--learning-rate", type=float, help="of both networks (default: the preset's; built-in 0.002)")
     add("--preset", choices=("karras2018", "document"), default="karras2018", help="architecture and recipe")
     add("--crop", choices=("center", "squash"), default="center", help="how images become square")
+    add("--fast-jpeg", action="store_true", help="decode large JPEGs at a fraction of their size: nearly the same")
     add("--held-out", type=int, help="images kept from training to measure against (default: a tenth, 2048 at most)")
     add("--resume", choices=("exact", "lenient"), default="exact", help="lenient: go on where the last bits may differ")
     add("--seed", type=int, default=0)
@@ -152,7 +153,7 @@ def open_data(options: argparse.Namespace) -> ImageSource:
         entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
         if len(entries) == 1 and entries[0].suffix == ".zip":
             path = entries[0]
-    return ImageFolder(path, crop=options.crop)
+    return ImageFolder(path, crop=options.crop, fast_jpeg=options.fast_jpeg)
 
 
 def build_config(options: argparse.Namespace, image_channels: int) -> ProGANConfig:

@@ -43,6 +43,7 @@ NAMED: dict[str, tuple[float, float]] = {
     "conv_orders_float32": (2e-4, 2e-5),  # three orders of gradients in a chain, each times a few roundings of float32
     "resample_extreme": (1e-10, 1e-12),  # float64 rounding, after scaling by 1e300 and back
     "one_level": (0.0, 1.0),  # 8-bit levels, where a conversion between colour spaces may round either way
+    "fast_jpeg": (0.0, 2.0),  # 8-bit levels of a smooth JPEG: one rounding at the smaller size, one at the result's
     "drawn_area": (5e-3, 2e-3),  # area, centre or distance of an antialiased figure, in half pictures of 256 pixels
     "frechet_2048": (1e-9, 0.0),  # 2048 ones, from a sum of 2048 eigenvalues
     "frechet_closed_form": (1e-12, 0.0),  # float64 against the formula for covariances that commute, or 2 x 2

@@ -19,10 +19,9 @@ from tolerances import named
 WHITE = (255, 255, 255)
 
 
-def decode(encoded: bytes, *, image_channels=3, background=WHITE, max_pixels=10**8) -> Image.Image:
-    return decode_image(
-        io.BytesIO(encoded), "it.png", image_channels=image_channels, background=background, max_pixels=max_pixels
-    )
+def decode(encoded: bytes, *, image_channels=3, background=WHITE, max_pixels=10**8, **options) -> Image.Image:
+    settings = {"image_channels": image_channels, "background": background, "max_pixels": max_pixels, **options}
+    return decode_image(io.BytesIO(encoded), "it.png", **settings)
 
 
 def pixels(encoded: bytes, **options) -> list:
@@ -456,3 +455,103 @@ def test_side_too_short_to_crop_raises_but_can_be_squashed(size):
     with pytest.raises(DataError, match=rf"'thin\.png' is {size[0]} x {size[1]} pixels.*at least 4.*crop=\"squash\""):
         square_pixels(image, 8, "center", "thin.png")
     assert set(square_pixels(image, 8, "squash", "thin.png").ravel().tolist()) == {9}
+
+
+# --- JPEGs decoded at a fraction of their size
+
+
+def waves(width: int, height: int, channels: int = 3) -> np.ndarray:
+    """One wave across the picture in either direction, another phase in each channel: [height, width, channels]."""
+    y, x = 2 * np.pi * np.arange(height)[:, None] / height, 2 * np.pi * np.arange(width) / width
+    planes = [127.5 + 100 * np.sin(x + phase) * np.cos(y + phase) for phase in range(channels)]
+    return np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
+
+
+def smooth_jpeg(width: int, height: int, mode: str = "RGB", **options) -> bytes:
+    values = waves(width, height, len(mode) if mode != "L" else 1)
+    return encode(Image.frombytes(mode, (width, height), values.tobytes()), "JPEG", quality=95, **options)
+
+
+def squared(encoded: bytes, resolution: int, crop="center", *, fast: bool, **options) -> np.ndarray:
+    image = decode(encoded, fast_jpeg_for=resolution if fast else None, **options)
+    return square_pixels(image, resolution, crop, "it").astype(int)
+
+
+@given(st.integers(8, 300), st.integers(8, 300), st.integers(1, 80))
+def test_a_jpeg_is_decoded_at_the_smallest_fraction_that_keeps_twice_the_resolution(width, height, resolution):
+    encoded = encode(Image.new("L", (width, height), 99), "JPEG")
+    least = max(2 * resolution, 4)  # what is less than 4 cannot be cropped
+    part = next((part for part in (8, 4, 2) if min(width, height) / part >= least), 1)
+    assert decode(encoded, image_channels=1, fast_jpeg_for=resolution).size == (width // part, height // part)
+    assert decode(encoded, image_channels=1).size == (width, height)
+
+
+@pytest.mark.parametrize("crop", ["center", "squash"])
+@pytest.mark.parametrize("image_channels", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_smooth_jpeg_is_nearly_the_same_at_a_fraction(mode, options, image_channels, crop):
+    for width, height, resolution in ((256, 256, 16), (384, 512, 32), (320, 192, 48)):
+        encoded = smooth_jpeg(width, height, mode, **options)
+        exact = squared(encoded, resolution, crop, fast=False, image_channels=image_channels)
+        fast = squared(encoded, resolution, crop, fast=True, image_channels=image_channels)
+        np.testing.assert_allclose(fast, exact, **named("fast_jpeg"))
+        assert exact.max() - exact.min() > 50
+
+
+@pytest.mark.parametrize("size", [(257, 301), (135, 263), (270, 129)])
+def test_a_fraction_that_does_not_divide_the_sides_moves_the_square_by_half_a_pixel_at_most(size):
+    encoded = smooth_jpeg(*size)
+    np.testing.assert_allclose(
+        squared(encoded, 16, "squash", fast=True), squared(encoded, 16, "squash", fast=False), **named("fast_jpeg")
+    )
+    steepest = 2 * np.pi * 100 / min(size) * (min(size) / 16)  # levels from one pixel of the result to the next
+    allowed = steepest / 2 + named("fast_jpeg")["atol"]
+    difference = squared(encoded, 16, fast=True) - squared(encoded, 16, fast=False)
+    assert np.abs(difference).max() <= allowed
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_upright_at_a_fraction_too(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = smooth_jpeg(256, 192, exif=exif)
+    image = decode(encoded, fast_jpeg_for=16)
+    assert image.size == ((48, 64) if orientation > 4 else (64, 48))
+    np.testing.assert_allclose(squared(encoded, 16, fast=True), squared(encoded, 16, fast=False), **named("fast_jpeg"))
+    assert np.array_equal(np.asarray(ImageOps.exif_transpose(image)), np.asarray(image))
+
+
+def test_a_jpeg_too_small_for_a_fraction_is_decoded_exactly():
+    for mode in ("RGB", "L", "CMYK"):
+        for size in ((127, 400), (400, 127), (127, 127)):
+            encoded = smooth_jpeg(*size, mode)
+            assert np.array_equal(decode(encoded, fast_jpeg_for=32), decode(encoded))
+            assert decode(smooth_jpeg(128, 128, mode), fast_jpeg_for=32).size == (64, 64)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "PPM", "TIFF", "WEBP", "GIF"])
+def test_no_other_format_is_decoded_at_a_fraction(file_format):
+    encoded = encode(Image.fromarray(waves(256, 192)), file_format)
+    assert np.array_equal(decode(encoded, fast_jpeg_for=4), decode(encoded))
+
+
+def test_grey_of_a_colour_jpeg_keeps_its_rule_at_a_fraction():
+    """Not the grey that the file stores: the weights of BT.601 on red, green and blue, rounded as Pillow does."""
+    blocks = 255 * np.random.default_rng(0).integers(0, 2, (16, 16, 3))  # so strong that RGB is clipped
+    encoded = encode(Image.fromarray(np.kron(blocks, np.ones((4, 4, 1))).astype(np.uint8)), "JPEG", quality=30)
+    colour, grey = decode(encoded, fast_jpeg_for=8), decode(encoded, image_channels=1, fast_jpeg_for=8)
+    assert colour.size == grey.size == (16, 16)
+    assert np.ptp(np.asarray(colour), axis=2).max() > 10
+    assert np.array_equal(grey, colour.convert("L"))
+    stored = Image.open(io.BytesIO(encoded))
+    stored.draft("L", (16, 16))
+    assert not np.array_equal(grey, stored)
+
+
+def test_damaged_and_too_large_jpegs_raise_at_a_fraction_too():
+    encoded = smooth_jpeg(256, 192)
+    with pytest.raises(ImageDecodeError):
+        decode(encoded[: len(encoded) // 2], fast_jpeg_for=8)
+    with pytest.raises(ImageTooLargeError):
+        decode(encoded, fast_jpeg_for=8, max_pixels=256 * 192 - 1)

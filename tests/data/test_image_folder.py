@@ -1,6 +1,8 @@
 """A folder and an archive of images: labels, fingerprints, reading, and every way in which a file disappoints."""
 
+import hashlib
 import io
+import json
 import os
 import pickle
 import struct
@@ -16,8 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ganblocks.data.image_folder import ImageFolder
+from ganblocks.data.multi_resolution import MultiResolutionImages
 from ganblocks.data.source import ImageSource
 from ganblocks.errors import DataError, EmptyDatasetError, ImageDecodeError, ImageTooLargeError
+from tolerances import named
 
 
 def encoded(seed: int, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> bytes:
@@ -155,6 +159,37 @@ def test_its_printout_says_what_it_holds(tmp_path):
     assert "2 images, 2 classes, 1 channels" in text
 
 
+def jpeg(root: Path) -> Path:
+    """A wave of 128 x 96 pixels in a folder."""
+    root.mkdir()
+    wave = np.rint(127.5 + 100 * np.sin(np.linspace(0, 6, 128))).astype(np.uint8)
+    Image.fromarray(np.tile(wave, (96, 1))).convert("RGB").save(root / "wave.jpg", quality=95)
+    return root
+
+
+def test_fast_jpeg_reads_nearly_the_same_and_loads_exactly(tmp_path):
+    root = jpeg(tmp_path / "a")
+    exact, fast = ImageFolder(root), ImageFolder(root, fast_jpeg=True)
+    assert np.array_equal(fast.load(0), exact.load(0))
+    assert fast.size(0) == (128, 96)
+    assert np.array_equal(fast.read(0, 32), exact.read(0, 32))  # half of 96 is below twice 32
+    assert not np.array_equal(fast.read(0, 16), exact.read(0, 16))
+    np.testing.assert_allclose(fast.read(0, 16).astype(int), exact.read(0, 16).astype(int), **named("fast_jpeg"))
+
+
+def test_a_cache_of_the_one_way_of_reading_is_not_served_for_the_other(tmp_path):
+    root, place = jpeg(tmp_path / "a"), tmp_path / "cache"
+
+    def cached(**options) -> np.ndarray:
+        return MultiResolutionImages(ImageFolder(root, **options), resolution=16, cache_dir=place).at(16).copy()
+
+    exact, fast, again = cached(), cached(fast_jpeg=True), cached(fast_jpeg=False)
+    assert len(list(place.iterdir())) == 2
+    assert np.array_equal(exact, again)
+    assert np.array_equal(fast[0], ImageFolder(root, fast_jpeg=True).read(0, 16))
+    assert not np.array_equal(exact, fast)
+
+
 # --- labels
 
 
@@ -215,8 +250,16 @@ def test_fingerprint_is_a_pure_function_of_names_content_and_options(tmp_path):
 def test_every_option_changes_the_fingerprint(tmp_path):
     root = folder(tmp_path / "a", "a.png")
     variants = [{}, {"image_channels": 1}, {"crop": "squash"}, {"background": (0, 0, 0)}, {"max_pixels": 1000}]
+    variants += [{"fast_jpeg": True}]
     for source in (root, archive_of(root, tmp_path / "a.zip")):
         assert len({ImageFolder(source, **options).fingerprint for options in variants}) == len(variants)
+
+
+def test_without_options_the_fingerprint_is_as_it_ever_was(tmp_path):
+    """Written out, since caches and runs are found again by it."""
+    made = ImageFolder(folder(tmp_path / "a", "a.png", "b.png"))
+    content = [[1, 3, "center", [255, 255, 255], 64_000_000], ["a.png", "b.png"], [list(s) for s in made.stamps]]
+    assert made.fingerprint == hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def test_every_change_of_a_file_changes_the_fingerprint_of_the_folder(tmp_path):

@@ -105,6 +105,23 @@ def test_parts_of_a_split_are_the_table(real: Path) -> None:
     )
 
 
+def test_fast_jpeg_is_that_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    wave = np.rint(127.5 + 100 * np.sin(np.linspace(0, 6, 128))).astype(np.uint8)
+    Image.fromarray(np.tile(wave, (96, 1))).save(tmp_path / "a" / "wave.jpg", quality=95)
+    exact, fast = (ImageFolder(tmp_path / "a", fast_jpeg=chosen) for chosen in (False, True))
+    made = ImageTable.from_folder(fast, class_name="wave")
+    assert made == ImageTable.from_folder(tmp_path / "a", class_name="wave", fast_jpeg=True)
+    np.testing.assert_array_equal(made.read(0, 16), fast.read(0, 16))
+    plain = ImageTable.from_folder(exact, class_name="wave")
+    np.testing.assert_array_equal(plain.read(0, 16), exact.read(0, 16))
+    assert not np.array_equal(made.read(0, 16), plain.read(0, 16))
+    made.write_csv(tmp_path / "t.csv")
+    assert ImageTable.read_csv(tmp_path / "t.csv", fast_jpeg=True) == made
+    with pytest.raises(ValueError, match=r"`other\.fast_jpeg` is False, but must be True"):
+        made.merged(plain)
+
+
 NAMES = st.text(st.characters(exclude_characters="\0/\\"), min_size=1).filter(lambda name: name not in (".", ".."))
 
 
@@ -201,11 +218,12 @@ def test_the_fingerprint_changes_with_everything(real: Path, generated: Path) ->
         ImageTable.from_folder(real, image_channels=1),
         ImageTable.from_folder(real, crop="squash"),
         ImageTable.from_folder(real, max_pixels=9),
+        ImageTable.from_folder(real, fast_jpeg=True),
         whole.only("yes"),
         whole.rows(range(11, -1, -1)),
         whole.merged(ImageTable.from_folder(generated, class_name="yes")),
     ]
-    assert len({made.fingerprint for made in [whole, *others]}) == 8
+    assert len({made.fingerprint for made in [whole, *others]}) == 9
     before = whole.fingerprint
     assert ImageTable.from_folder(real).fingerprint == before
     with io.BytesIO() as file:

@@ -29,6 +29,7 @@ from ganblocks.data.paintings import (
     write_label_table,
 )
 from ganblocks.data.pictures import read_picture, write_picture
+from ganblocks.data.prefetch import PrefetchedBatches
 from ganblocks.data.provenance import Provenance, read_generated, write_generated
 from ganblocks.data.report import BadFile, DatasetReport, check_images
 from ganblocks.data.sampler import ResumableSampler, split
@@ -59,6 +60,7 @@ __all__ = [
     "PainterCount",
     "PaintingPolicy",
     "Paintings",
+    "PrefetchedBatches",
     "ProgressiveBatches",
     "Provenance",
     "ResumableSampler",

@@ -16,7 +16,15 @@ from ganblocks.data.sampler import ResumableSampler
 from ganblocks.data.workers import WorkerBatches
 from ganblocks.errors import DataError, EmptyDatasetError
 
-__all__ = ["Batches", "DatasetBatches", "IterableBatches", "ProgressiveBatches", "as_batches", "part_of_batch"]
+__all__ = [
+    "Batches",
+    "DatasetBatches",
+    "IterableBatches",
+    "LoadsAhead",
+    "ProgressiveBatches",
+    "as_batches",
+    "part_of_batch",
+]
 
 
 @runtime_checkable
@@ -26,6 +34,18 @@ class Batches(Protocol):
     def batch(self, images_seen: int, count: int, resolution: int | None) -> tuple[Tensor, Tensor | None]:
         """Images ``images_seen`` to ``images_seen + count - 1`` of the stream, and their labels or ``None``."""
         ...
+
+
+@runtime_checkable
+class LoadsAhead(Batches, Protocol):
+    """A stream that loads a batch before it is asked for.
+
+    Attributes:
+        parts: Processes that share each batch: what this one is asked for next begins ``count * parts`` images later.
+            `part_of_batch` sets it.
+    """
+
+    parts: int
 
 
 class ProgressiveBatches:
@@ -88,6 +108,7 @@ class DatasetBatches:
             raise EmptyDatasetError("`dataset` has no items")
         self.dataset = dataset
         self.sampler: ResumableSampler = ResumableSampler(len(dataset), seed=seed)
+        self.workers = workers
         self.parts = 1  # processes that share each batch
         self._workers: WorkerBatches | None = None
         if workers:
@@ -196,7 +217,7 @@ def part_of_batch(
         return images[rows], None if labels is None else labels[rows]
     require(count % parts == 0, "count", count, f"divisible by the number of processes, {parts}")
     size = count // parts
-    if isinstance(batches, DatasetBatches):
+    if isinstance(batches, LoadsAhead):
         batches.parts = parts  # what is loaded ahead lies beyond the others' parts
     return batches.batch(images_seen + part * size, size, resolution)
 

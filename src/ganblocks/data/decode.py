@@ -20,6 +20,7 @@ F (floating-point grey)           round(value * 255); a value outside 0..1, or N
 EXIF orientation 1 to 8           applied once, wherever the file keeps it; unreadable EXIF counts as none
 several frames (GIF, APNG, ...)   the first frame (APNG: the default image)
 ICC profile, gamma                ignored: the stored numbers are used
+JPEG, if the caller allows it     decoded at 1/2, 1/4 or 1/8 of its side, then by the rules above: see `decode_image`
 ================================  ====================================================================================
 
 One channel from colour takes the weights of ITU-R BT.601, (299 R + 587 G + 114 B) / 1000, after compositing: Pillow's
@@ -71,6 +72,9 @@ RULES_VERSION = 1
 
 MINIMUM_SIDE = 4
 """Shortest side in pixels of an image that is cropped; there is no picture in less."""
+
+# A JPEG decoded smaller keeps this many times the resolution asked for, so that the resize filters it once more.
+_FAST_JPEG_MARGIN = 2
 
 # (first bytes, reader). The readers are called directly, because Image.open applies Pillow's own pixel limit and tries
 # every format that is installed.
@@ -139,7 +143,13 @@ def image_header(stream: IO[bytes], name: str, *, max_pixels: int) -> ImageHeade
 
 
 def decode_image(
-    stream: IO[bytes], name: str, *, image_channels: int, background: tuple[int, int, int], max_pixels: int
+    stream: IO[bytes],
+    name: str,
+    *,
+    image_channels: int,
+    background: tuple[int, int, int],
+    max_pixels: int,
+    fast_jpeg_for: int | None = None,
 ) -> Image.Image:
     """Decode by the table above.
 
@@ -149,6 +159,10 @@ def decode_image(
         image_channels: 3 for mode "RGB", 1 for mode "L".
         background: RGB in 0..255 behind transparent pixels.
         max_pixels: largest width * height.
+        fast_jpeg_for: the resolution that the image will be resized to. A JPEG is then decoded at 1/8, 1/4 or 1/2 of
+            its width and height (rounded down) if both stay at least twice this resolution (and ``MINIMUM_SIDE``): from
+            fewer coefficients of each 8x8 block, so that most of the work is never done. None, and any other format:
+            all pixels.
 
     Raises:
         DataError: values out of the range that the rule for I or F expects.
@@ -158,6 +172,8 @@ def decode_image(
     with _decode_errors(name):
         image: Image.Image = _open(stream, name, max_pixels)
         orientation = _orientation(image, stream)
+        if fast_jpeg_for is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+            image = _load_small(image, max(_FAST_JPEG_MARGIN * fast_jpeg_for, MINIMUM_SIDE))
         image.load()
         pixels, mode = _flatten(image, name, background), "RGB" if image_channels == 3 else "L"
         pixels = pixels if pixels.mode == mode else pixels.convert(mode)  # which copies in any case
@@ -226,6 +242,17 @@ def _open(stream: IO[bytes], name: str, max_pixels: int) -> ImageFile.ImageFile:
                 )
             return image
     raise ImageDecodeError(f"{name!r} is no BMP, GIF, JPEG, PNG, PPM, TIFF or WebP image: it starts with {start!r}")
+
+
+def _load_small(image: JpegImagePlugin.JpegImageFile, least_side: int) -> Image.Image:
+    """Decode at the smallest of 1/8, 1/4, 1/2 and 1/1 that leaves ``least_side`` pixels on each side."""
+    drafted = image.draft(None, (least_side, least_side))  # no mode: "L" would be JPEG's own grey, not the table's
+    image.load()
+    if drafted is None or drafted[1][2:] == image.size:
+        return image
+    # Where the fraction does not divide a side, the last pixels lie partly outside of the picture.
+    left, top, right, bottom = drafted[1]
+    return image.resize((int(right), int(bottom)), Image.Resampling.LANCZOS, box=(left, top, right, bottom))
 
 
 def _orientation(image: Image.Image, stream: IO[bytes]) -> int:

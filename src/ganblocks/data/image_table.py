@@ -43,6 +43,7 @@ class ImageTable:
         image_channels: 3 to read the images in RGB, 1 in grey.
         crop: "center" cuts the centred square, "squash" squeezes the whole image into a square.
         max_pixels: Largest width * height of an image, checked by its header before it is decoded.
+        fast_jpeg: Whether large JPEGs may be decoded smaller, as for ``ImageFolder``.
 
     Raises:
         ValueError: Columns of different lengths, a path twice, an unknown class or provenance, classes that repeat or
@@ -56,6 +57,7 @@ class ImageTable:
     image_channels: int = 3
     crop: Crop = "center"
     max_pixels: int = 64_000_000
+    fast_jpeg: bool = False
 
     def __post_init__(self) -> None:
         for name in ("class_of", "provenance"):
@@ -84,6 +86,7 @@ class ImageTable:
         image_channels: int = 3,
         crop: Crop = "center",
         max_pixels: int = 64_000_000,
+        fast_jpeg: bool = False,
     ) -> Self:
         """List the images of a folder of class folders, or of one class.
 
@@ -96,6 +99,7 @@ class ImageTable:
             image_channels: As for the table.
             crop: As for the table.
             max_pixels: As for the table.
+            fast_jpeg: As for the table.
 
         Raises:
             DataError: The folder cannot be read, or has no two classes and ``class_name`` is None; or ``provenance`` is
@@ -106,7 +110,9 @@ class ImageTable:
         folder = (
             source
             if isinstance(source, ImageFolder)
-            else ImageFolder(source, image_channels=image_channels, crop=crop, max_pixels=max_pixels)
+            else ImageFolder(
+                source, image_channels=image_channels, crop=crop, max_pixels=max_pixels, fast_jpeg=fast_jpeg
+            )
         )
         require(folder.source.is_dir(), "source", str(folder.source), "a folder, as an archive holds no files")
         require(folder.background == _BACKGROUND, "source.background", folder.background, f"{_BACKGROUND}")
@@ -132,6 +138,7 @@ class ImageTable:
             folder.image_channels,
             folder.crop,
             folder.max_pixels,
+            folder.fast_jpeg,
         )
 
     def __len__(self) -> int:
@@ -159,7 +166,8 @@ class ImageTable:
         Raises:
             DataError: A file is missing.
         """
-        options = [RULES_VERSION, self.image_channels, self.crop, self.max_pixels]
+        options: list[object] = [RULES_VERSION, self.image_channels, self.crop, self.max_pixels]
+        options += ["fast_jpeg"] if self.fast_jpeg else []  # nothing for the default: caches made before it was there
         content: list[Any] = [options, self.classes, self.names, self.class_of, self.provenance]
         try:
             for path in self.paths:
@@ -214,7 +222,7 @@ class ImageTable:
         Raises:
             ValueError: A file is in both, or the two are to be read in different ways.
         """
-        for name in ("image_channels", "crop", "max_pixels"):
+        for name in ("image_channels", "crop", "max_pixels", "fast_jpeg"):
             mine = getattr(self, name)
             require(getattr(other, name) == mine, f"other.{name}", getattr(other, name), f"{mine!r}, as in this table")
         return replace(
@@ -251,6 +259,7 @@ class ImageTable:
             image_channels=self.image_channels,
             background=_BACKGROUND,
             max_pixels=self.max_pixels,
+            fast_jpeg_for=resolution if self.fast_jpeg else None,
         )
         return square_pixels(image, resolution, self.crop, name)
 
@@ -280,6 +289,7 @@ class ImageTable:
         image_channels: int = 3,
         crop: Crop = "center",
         max_pixels: int = 64_000_000,
+        fast_jpeg: bool = False,
     ) -> Self:
         """The opposite of `write_csv`.
 
@@ -290,6 +300,7 @@ class ImageTable:
             image_channels: As for the table.
             crop: As for the table.
             max_pixels: As for the table.
+            fast_jpeg: As for the table.
 
         Raises:
             DataError: The file cannot be read, is no such table, or contradicts itself.
@@ -309,7 +320,7 @@ class ImageTable:
                 )
         known = sorted({row[1] for row in rows} if classes is None else set(classes))
         paths = [Path(row[0]) if root is None else Path(root) / row[0] for row in rows]
-        options = cls((), (), (), (), image_channels, crop, max_pixels)  # their mistakes are the caller's
+        options = cls((), (), (), (), image_channels, crop, max_pixels, fast_jpeg)  # their mistakes are the caller's
         try:
             return replace(
                 options,
