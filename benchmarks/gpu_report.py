@@ -7,7 +7,8 @@ Every operation is run in every dtype, layout and order of gradient. First again
 poisoned: what `torch.empty` returns holds NaN, so a place that a kernel forgets shows. Then for time, on buffers of at
 least 256 MB, against the formula in eager, against torch.compile of the formula (it has no second order), and against
 the bandwidth of a copy, which is measured first. Bytes are those that have to move: inputs read and results written
-once. At last a whole critic step with a gradient penalty, by formulas, by kernels and compiled as one loss.
+once. Then a critic step with a gradient penalty, by formulas, by kernels and compiled as one loss. At last whole ProGAN
+steps, as taught, eager, compiled and as one CUDA graph, side by side (gpu_steps.py, which alone has time for all).
 
 An error counts in units of the last place of the larger of the true value and the root mean square of all true values,
 since where terms cancel no sum can do better. Nothing else should run on the machine.
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gpu_steps
 import torch
 from torch import Tensor
 
@@ -50,7 +52,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 WORST_ULP = {"float32": 4.0, "bfloat16": 1.0, "float16": 1.0}  # of results
 WORST_GRADIENT_ULP = {"float32": 16.0, "bfloat16": 8.0, "float16": 8.0}  # of a result that was rounded before
-SHARES = {"correctness": 0.2, "time": 0.35, "compile": 0.25, "critic": 0.2}  # of the time there is
+SHARES = {"correctness": 0.2, "time": 0.35, "compile": 0.15, "critic": 0.1, "steps": 0.2}  # of the time there is
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,6 +321,18 @@ def critic_step(resolution: int, batch: int, form: str, low: bool) -> dict[str, 
     return row
 
 
+def whole_steps(clock: Clock) -> list[dict[str, Any]]:
+    """Rows of `gpu_steps`: first what needs no compiler at every resolution, then the compiled route."""
+    rows = []
+    for routes in (("document", "eager", "graphed"), ("compiled",)):
+        for resolution in (8, 128, 4, 16, 32, 64):
+            if clock.allows(f"whole steps at {resolution}, {', '.join(routes)}"):
+                rows += gpu_steps.side_by_side(resolution, routes, device=DEVICE)
+                torch._dynamo.reset()
+                torch.cuda.empty_cache()
+    return rows
+
+
 def environment() -> dict[str, Any]:
     from ganblocks.ops.kernels import is_interpreted, why_missing
 
@@ -340,7 +354,9 @@ def environment() -> dict[str, Any]:
     return facts
 
 
-def goals(operations: list[dict[str, Any]], steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def goals(
+    operations: list[dict[str, Any]], steps: list[dict[str, Any]], whole: list[dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """The numbers that the kernels are held to; `passed` is None where nothing was measured."""
 
     def goal(name: str, target: float, values: list[float], *, at_most: bool = False) -> dict[str, Any]:
@@ -387,6 +403,10 @@ def goals(operations: list[dict[str, Any]], steps: list[dict[str, Any]]) -> list
     table.append(goal("over torch.compile", 0.97, of("ratio_to_compiled")))
     table.append(goal("critic step at 128, kernels over eager", 1.3, step_ratio(128, "kernels")))
     table.append(goal("critic step at 128, compiled over eager", 1.3, step_ratio(128, "compiled")))
+    whole = whole or []
+    table.append(goal("whole step at 8, graphed over eager", 2.0, gpu_steps.ratios(whole, "eager", "graphed", 8)))
+    table.append(goal("whole step at 128, graphed over eager", 1.3, gpu_steps.ratios(whole, "eager", "graphed", 128)))
+    table.append(goal("whole step, graphed over document", 3.0, gpu_steps.ratios(whole, "document", "graphed")))
     return table
 
 
@@ -422,7 +442,10 @@ def main() -> None:
             for resolution, batch, low in critics:
                 if clock.allows(f"critic step at {resolution}, {form}"):
                     steps.append(critic_step(resolution, batch, form, low))
+    whole: list[dict[str, Any]] = []
     if copy_speed is not None:
+        with clock.section("steps"):
+            whole = whole_steps(clock)
         with clock.section("compile"):
             for choice in fast:
                 rows = by_choice[choice]
@@ -435,7 +458,8 @@ def main() -> None:
         "copy_gb_per_s": copy_speed,
         "operations": operations,
         "critic_steps": steps,
-        "goals": goals(operations, steps),
+        "whole_steps": gpu_steps.NO_DEVICE if DRY else whole,
+        "goals": goals(operations, steps, whole),
         "left_out": clock.left_out,
         "seconds": time.monotonic() - clock.start,
     }
@@ -452,6 +476,8 @@ def show(report: dict[str, Any]) -> None:
         print(f"{name} ulp {row['ulp_999']:6.2f} (max {row['ulp_max']:.2f}) {speed}")
     for row in report["critic_steps"]:
         print(f"critic {row['resolution']:4} {row['form']:10} {row['milliseconds']} ms, {row['launches']} launches")
+    whole = report["whole_steps"]
+    print(whole if isinstance(whole, str) else gpu_steps.table(whole))
     for row in report["goals"]:
         verdict = {True: "passed", False: "FAILED", None: "not measured"}[row["passed"]]
         print(f"{verdict:13} {row['name']}: {row['value']} (goal {row['target']})")

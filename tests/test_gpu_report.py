@@ -67,6 +67,18 @@ def test_a_place_that_is_not_written_shows(report: ModuleType, monkeypatch: pyte
     assert rows[0]["ulp_max"] == math.inf
 
 
+def test_an_eager_fallback_is_no_graph_for_the_goals(report: ModuleType) -> None:
+    def row(resolution: int, route: str, milliseconds: float, **more: object) -> dict[str, object]:
+        return {"resolution": resolution, "route": route, "milliseconds": milliseconds, **more}
+
+    rows = [row(8, "eager", 4.0), row(8, "graphed", 1.0, graphed=True), row(8, "document", 6.0)]
+    rows += [row(128, "eager", 4.0), row(128, "graphed", 3.9, graphed=False)]
+    verdicts = {goal["name"]: (goal["value"], goal["passed"]) for goal in report.goals([], [], rows)}
+    assert verdicts["whole step at 8, graphed over eager"] == (4.0, True)
+    assert verdicts["whole step at 128, graphed over eager"] == (None, None)
+    assert verdicts["whole step, graphed over document"] == (6.0, True)
+
+
 @pytest.mark.slow
 def test_a_dry_run_reports_everything_and_times_nothing(tmp_path: Path) -> None:
     if torch.cuda.is_available():
@@ -84,6 +96,8 @@ def test_a_dry_run_reports_everything_and_times_nothing(tmp_path: Path) -> None:
     assert report["copy_gb_per_s"] is None
     assert report["environment"]["interpreted"] is True
     assert report["left_out"] == []
+    assert report["whole_steps"] == "no CUDA device: whole steps were not measured"
+    assert "no CUDA device" in done.stdout
     rows = report["operations"]
     assert len(rows) == 5 * 3 * 2 * 3  # operations, dtypes, layouts, orders
     assert all(row["kernel"] and row["all_written"] and row["layout_kept"] for row in rows)

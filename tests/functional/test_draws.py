@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ganblocks import functional, losses
 from ganblocks.functional import PartGenerator, draw
+from ganblocks.functional.draws import PreparedGenerator
 
 float64 = torch.float64
 
@@ -78,3 +79,16 @@ def test_everything_drawn_for_an_image_belongs_to_it(name: str) -> None:
     whole = DRAWS[name](x, torch.Generator().manual_seed(1))
     parts = [DRAWS[name](x[2 * part : 2 * part + 2], PartGenerator(1, part, 3)) for part in range(3)]
     assert torch.equal(torch.cat(parts), whole)
+
+
+def test_prepared_numbers_are_taken_where_they_lie() -> None:
+    lying = torch.arange(3.0)
+
+    class Ready(PreparedGenerator):
+        def prepared(self, function: object, shape: tuple[int, ...], **options: object) -> torch.Tensor:
+            assert (function, shape, options) == (torch.rand, (3,), {"dtype": torch.float32})
+            return lying
+
+    assert draw(torch.rand, (3,), Ready(), dtype=torch.float32) is lying
+    with pytest.raises(NotImplementedError):
+        draw(torch.rand, (3,), PreparedGenerator())

@@ -189,3 +189,28 @@ def test_the_norm_of_all_gradients_is_that_of_one_long_vector() -> None:
     fourth = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     fourth.grad = torch.tensor([24.0], dtype=torch.float64)
     assert gradient_norm(torch.optim.SGD([first, second, fourth], lr=1.0)) == 25
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name.startswith("fused")])
+def test_a_guard_that_follows_a_clock_counts_in_place_and_makes_the_same_updates(name: str) -> None:
+    """As a CUDA graph needs it: nothing is decided on the host, and no counter is a new tensor."""
+    found = []
+    for follows in (False, True):
+        torch.manual_seed(0)
+        module = nn.Linear(3, 2)
+        optimizer = OPTIMIZERS[name](module.parameters())
+        guard, clock = FiniteGuard(("net",), max_skipped=5), torch.zeros((), dtype=torch.int64)
+        if follows:
+            guard.follow(clock)
+        counters = [counter["net"] for counter in guard.counters()]
+        for call, factor in enumerate([1.0, torch.nan, 2.0, torch.inf, 3.0], start=1):
+            clock.fill_(call)
+            step(guard, module, optimizer, factor, call)
+        assert guard.state_dict() == {"skipped": {"net": 2}, "last": {"net": 4}}
+        if follows:
+            assert all(counter["net"] is kept for counter, kept in zip(guard.counters(), counters, strict=True))
+            guard.load_state_dict({"skipped": {"net": 1}, "last": {"net": 9}})
+            step(guard, module, optimizer, torch.nan, 0)
+            assert guard.state_dict() == {"skipped": {"net": 2}, "last": {"net": 5}}
+        found.append(everything(module, optimizer))
+    assert all(map(torch.equal, *found))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganblocks._checks import require
 
-__all__ = ["PartGenerator", "draw"]
+__all__ = ["PartGenerator", "PreparedGenerator", "draw"]
 
 
 class PartGenerator(torch.Generator):
@@ -47,6 +47,17 @@ class PartGenerator(torch.Generator):
         self.manual_seed(int(own))
 
 
+class PreparedGenerator(torch.Generator):
+    """A generator whose numbers lie ready: `draw` asks it for them instead of drawing.
+
+    Whoever uses it like any other generator gets numbers that have nothing to do with those.
+    """
+
+    def prepared(self, function: Callable[..., Tensor], shape: tuple[int, ...], **options: Any) -> Tensor:
+        """What `draw` would have drawn; a subclass says where it lies."""
+        raise NotImplementedError
+
+
 def draw(
     function: Callable[..., Tensor], shape: tuple[int, ...], generator: torch.Generator | None, **options: Any
 ) -> Tensor:
@@ -59,8 +70,11 @@ def draw(
         **options: For the function, such as ``dtype``.
 
     Returns:
-        A tensor of this shape; with a `PartGenerator` the rows of its part from those of the whole batch.
+        A tensor of this shape; with a `PartGenerator` the rows of its part from those of the whole batch, with a
+        `PreparedGenerator` what it has, on the device where that lies.
     """
+    if isinstance(generator, PreparedGenerator):
+        return generator.prepared(function, shape, **options)
     if not isinstance(generator, PartGenerator):
         return function(shape, generator=generator, **options)
     count = shape[0]

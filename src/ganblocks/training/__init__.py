@@ -27,6 +27,7 @@ from ganblocks.training.distributed import Replicas, current_replicas, joined_pr
 from ganblocks.training.divergence import DivergenceWatch
 from ganblocks.training.early_stopping import EarlyStopping
 from ganblocks.training.ema import ExponentialMovingAverage
+from ganblocks.training.graphed_step import GraphedStep
 from ganblocks.training.guard import FiniteGuard
 from ganblocks.training.information_step import InformationStep
 from ganblocks.training.interrupt import GracefulStop
@@ -67,6 +68,7 @@ __all__ = [
     "FiniteGuard",
     "FitResult",
     "GracefulStop",
+    "GraphedStep",
     "GuardedStep",
     "InformationStep",
     "KerasRMSprop",

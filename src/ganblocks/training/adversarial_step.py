@@ -339,7 +339,7 @@ class AdversarialStep:
         return real
 
     def _latents(self, count: int, context: StepContext, purpose: str) -> Tensor:
-        return self.sampler(count, context.generator(purpose)).to(self.precision.device, non_blocking=True)
+        return context.drawn(purpose, lambda generator: self.sampler(count, generator), self.precision.device)
 
     def skipped_updates(self) -> int:
         """Updates left out so far because a loss or a gradient was not finite.

@@ -12,7 +12,7 @@ from ganblocks._checks import require
 from ganblocks.errors import NonFiniteError
 from ganblocks.training.distributed import ALONE, Replicas
 
-__all__ = ["FiniteGuard", "applied_norm", "finite_buffers", "gradient_norm", "not_finite"]
+__all__ = ["FiniteGuard", "applied_norm", "decides_itself", "finite_buffers", "gradient_norm", "not_finite"]
 
 
 class FiniteGuard:
@@ -41,6 +41,7 @@ class FiniteGuard:
         self.max_skipped = max_skipped
         self._skipped: dict[str, Tensor | int] = dict.fromkeys(names, 0)
         self._last: dict[str, Tensor | int] = dict.fromkeys(names, 0)
+        self._clock: Tensor | None = None
 
     def update(
         self,
@@ -84,16 +85,22 @@ class FiniteGuard:
             scaler.step(optimizer)
             scaler.update()
             return loss
-        if loss.device.type == "cpu":  # the host need not wait to know
+        if loss.device.type == "cpu" and self._clock is None:  # the host need not wait to know
             if _finite_on_host(loss, optimizer):
                 optimizer.step()
             else:
                 self._skipped[name], self._last[name] = self._skipped[name] + 1, call
             return loss
         bad = not_finite(loss, optimizer)
-        self._skipped[name] = self._skipped[name] + bad
-        self._last[name] = torch.where(bad, torch.full_like(bad, call, dtype=torch.int64), self._last[name])
-        if _decides_itself(optimizer):
+        if self._clock is None:
+            self._skipped[name] = self._skipped[name] + bad
+            self._last[name] = torch.where(bad, torch.full_like(bad, call, dtype=torch.int64), self._last[name])
+        else:
+            counter: Any = self._skipped[name]
+            latest: Any = self._last[name]
+            counter.add_(bad)
+            latest.copy_(torch.where(bad, self._clock, latest))
+        if decides_itself(optimizer):
             gated: Any = optimizer
             gated.grad_scale, gated.found_inf = None, bad.float()
             try:
@@ -103,6 +110,22 @@ class FiniteGuard:
         elif not bad:
             optimizer.step()
         return loss
+
+    def follow(self, clock: Tensor) -> None:
+        """Count in place, and never on the host, as a CUDA graph must that makes the updates again and again.
+
+        Args:
+            clock: 0-d int64 on the device of the losses, which holds the number of the training step from 1; ``call``
+                is not looked at any more.
+        """
+        self._clock = clock
+        for numbers in (self._skipped, self._last):
+            for name, value in numbers.items():
+                numbers[name] = torch.full_like(clock, int(value))
+
+    def counters(self) -> tuple[dict[str, Tensor | int], dict[str, Tensor | int]]:
+        """Updates left out, and the last step at which that happened, by name: after `follow`, tensors that stay."""
+        return self._skipped, self._last
 
     def skipped_updates(self) -> int:
         """How many updates were left out so far. This is where the host waits for the device.
@@ -131,6 +154,8 @@ class FiniteGuard:
         """Restore what `state_dict` gave."""
         self._skipped = dict(state["skipped"])
         self._last = dict(state["last"])
+        if self._clock is not None:
+            self.follow(self._clock)
 
 
 def not_finite(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -194,7 +219,7 @@ def _gradient_norms(optimizer: torch.optim.Optimizer) -> Sequence[Tensor]:
     return torch._foreach_norm(gradients) if gradients else ()
 
 
-def _decides_itself(optimizer: torch.optim.Optimizer) -> bool:
+def decides_itself(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it is fused and reads ``found_inf``; one that is fused but does not would apply what is not finite."""
     fused = all(group.get("fused") for group in optimizer.param_groups)
     return fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))

@@ -6,9 +6,10 @@ Nothing is drawn from a state that must be carried along: a resumed run asks for
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from ganblocks.functional.draws import PartGenerator
 from ganblocks.training.distributed import ALONE, Replicas
@@ -54,13 +55,22 @@ class StepContext:
             return torch.Generator().manual_seed(seed)
         return PartGenerator(seed, self.part, self.parts)
 
+    def drawn(self, purpose: str, make: Callable[[torch.Generator], Tensor], device: torch.device) -> Tensor:
+        """What ``make`` draws with the generator of a purpose, on a device."""
+        return make(self.generator(purpose)).to(device, non_blocking=True)
+
+    def seeded(self, seed: int, device: torch.device) -> contextlib.AbstractContextManager[None]:
+        """Global generators of torch, on the CPU and a device, start from a seed inside and are put back after."""
+        return _seeded(seed, device)
+
     def divided(self, part: int, parts: int) -> "StepContext":
         """The context of one of ``parts`` equal parts of what this one stands for."""
         return dataclasses.replace(self, part=self.part * parts + part, parts=self.parts * parts)
 
 
-@contextlib.contextmanager
-def own_randomness(context: StepContext, device: torch.device, purpose: str = "network") -> Iterator[None]:
+def own_randomness(
+    context: StepContext, device: torch.device, purpose: str = "network"
+) -> contextlib.AbstractContextManager[None]:
     """What networks draw while they run (dropout) becomes a pure function of the seed, the images seen and a purpose.
 
     torch's global generators start from there, and go on afterwards as if nothing had been drawn. Where a batch has
@@ -72,7 +82,11 @@ def own_randomness(context: StepContext, device: torch.device, purpose: str = "n
         purpose: Tells the passes of one step apart.
     """
     of_part = (f"part {context.part}",) if context.part else ()
-    seed = derived_seed(context.seed, context.images_seen, purpose, *of_part)
+    return context.seeded(derived_seed(context.seed, context.images_seen, purpose, *of_part), device)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     on_gpu = device.type == "cuda"
     index = torch.cuda.current_device() if on_gpu and device.index is None else device.index
     with torch.random.fork_rng(devices=[index] if on_gpu else []):
