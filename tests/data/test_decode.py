@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,7 +144,12 @@ BY_HAND: dict[str, tuple[Callable[[], bytes], list, list]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BY_HAND)
+UNREAD = pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13, reason="Pillow before 13 reads no TIFF in uncompressed YCbCr"
+)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[UNREAD] if kind == "YCbCr" else []) for kind in BY_HAND])
 def test_each_kind_of_image_becomes_the_pixels_computed_by_hand(kind):
     make, colour, grey = BY_HAND[kind]
     assert pixels(make(), image_channels=3) == colour

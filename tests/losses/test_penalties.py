@@ -542,7 +542,8 @@ def test_a_foreign_function_is_right_when_eager_and_refused_when_compiled() -> N
     for gradient, expectation in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, expectation, **FLOAT32)
     torch._dynamo.reset()
-    with pytest.raises(RuntimeError, match=r"autograd_function_apply.*without a word"):
+    # The second is what PyTorch 2.11 says itself, before the graph can be looked at.
+    with pytest.raises(RuntimeError, match=r"autograd_function_apply.*without a word|AutogradFunction.*setup_context"):
         torch.compile(whole_loss, backend="aot_eager", fullgraph=True)(foreign, *arguments)
 
 

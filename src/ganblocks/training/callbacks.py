@@ -85,7 +85,9 @@ class ProgressBar(Callback):
                 dynamic_ncols=True,
                 smoothing=0.05,
                 disable=not self.enabled,
+                delay=1e-9,  # drawn below: before tqdm 4.69.1, a bar that fails while it is made fails again in __del__
             )
+            self._bar.refresh()
 
     def on_step(self, trainer: "Trainer", previous: int) -> None:
         """Advance by the images of the step."""

@@ -144,6 +144,8 @@ def flushed_denormals() -> Iterator[None]:
     threads it should be entered before any other work, as the examples do.
     """
     before = _left(1) == 0  # of this thread: so small a tensor starts no others
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # older NumPy measures it when first asked, and would warn that there are no denormals
     torch.set_flush_denormal(True)
     try:
         yield
