@@ -2,12 +2,13 @@
 
     python benchmarks/gan_comparison.py --data fashion_mnist/ --classifier runs/fashion_classifier --out runs/comparison
 
-DCGAN (Radford et al. 2016), WGAN-GP (Gulrajani et al. 2017) and R3GAN (Huang et al. 2024), each with the recipe of its
-paper as this library has it and a moving average of the generator, see the same number of real images (--images; a
-critic's updates count, not the generator's). DCGAN works at 28x28; for the other two the images get a border of two
-black pixels, which is cut off their samples. After the last image, 10,000 samples in evaluation mode are compared with
-the 10,000 test images on the features of a classifier (a run directory of examples/classifier_mnist.py), those of the
-generator as it stands and of its moving average.
+DCGAN (Radford et al. 2016), WGAN-GP (Gulrajani et al. 2017) and R3GAN (Huang et al. 2024), each with a moving average
+of the generator, see the same number of real images (--images; a critic's updates count, not the generator's). Size of
+the batch and learning rate decide how far a network comes with so few images; each network's own were chosen with seed
+3, see docs/guide/gans.md. DCGAN works at 28x28; for the other two the images get a border of two black pixels, which is
+cut off their samples. After the last image, 10,000 samples in evaluation mode are compared with the 10,000 test images
+on the features of a classifier (a run directory of examples/classifier_mnist.py), those of the generator as it stands
+and of its moving average.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped (Ctrl-C, SIGTERM), and
 skips what is done. It ends with comparison.md in --out, a row a run and the means over seeds.
@@ -39,7 +40,7 @@ from ganblocks.training.environment import flushed_denormals
 from ganblocks.training.gan_recipes import GANRecipe
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
-AVERAGE = 0.99  # of the generator, an update: WGAN-GP makes only one for 320 images
+AVERAGE = 0.99  # of the generator, an update: WGAN-GP makes only one for five batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
         r3gan.R3GANConfig.small32(image_channels=1, widths=(96, 64, 32, 16), blocks_per_stage=1),
         r3gan.Generator,
         r3gan.Discriminator,
-        gan_recipes.huang2024(ema_decay=AVERAGE),
+        gan_recipes.huang2024(batch_size=16, learning_rate=1e-3, penalty_weight=0.05, ema_decay=0.998),
         border=2,
     ),
 }
@@ -95,10 +96,11 @@ def run(name: str, seed: int, options: argparse.Namespace, images: Tensor, test:
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
     contestant = CONTESTANTS[name]
+    changes = {key: value for key in ("batch_size", "learning_rate") if (value := getattr(options, key)) is not None}
     torch.manual_seed(seed)
     generator, discriminator = contestant.generator(contestant.config), contestant.discriminator(contestant.config)
     parameters = [sum(p.numel() for p in network.parameters()) for network in (generator, discriminator)]
-    recipe = contestant.recipe.replace(epochs=math.ceil(options.images / len(images)))
+    recipe = contestant.recipe.replace(epochs=math.ceil(options.images / len(images)), **changes)
     step = recipe.build_step(
         generator,
         discriminator,
@@ -131,6 +133,8 @@ def run(name: str, seed: int, options: argparse.Namespace, images: Tensor, test:
         "contestant": name,
         "seed": seed,
         "parameters": parameters,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
         "images": result.images_seen,
         "minutes": result.seconds / 60,
         "fd": distance(generator, border, test, extractor),
@@ -149,13 +153,14 @@ def table(rows: list[dict[str, Any]], images: int) -> str:
         f"torch {torch.__version__}, {platform.machine()}. Frechet distance of 10,000 samples to the test images "
         "on the features of a classifier; lower is better.",
         "",
-        "| network | parameters G, D | seed | last weights | moving average | minutes |\n|---|---|---|---|---|---|",
+        "| network | parameters G, D | batch | rate | seed | last weights | moving average | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         sizes = ", ".join(f"{count:,}" for count in row["parameters"])
         lines.append(
-            f"| {row['contestant']} | {sizes} | {row['seed']} | {row['fd']:.2f} | {row['fd_average']:.2f} | "
-            f"{row['minutes']:.0f} |"
+            f"| {row['contestant']} | {sizes} | {row['batch_size']} | {row['learning_rate']:g} | {row['seed']} | "
+            f"{row['fd']:.2f} | {row['fd_average']:.2f} | {row['minutes']:.0f} |"
         )
     lines += ["", "| network | seeds | last weights | moving average |\n|---|---|---|---|"]
     for name in dict.fromkeys(row["contestant"] for row in rows):
@@ -178,6 +183,8 @@ def main() -> int:
     add("--images", type=int, default=300_000, help="real images each network sees (default: %(default)s)")
     add("--models", nargs="+", choices=tuple(CONTESTANTS), default=list(CONTESTANTS))
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--batch-size", type=int, help="instead of each network's own")
+    add("--learning-rate", type=float, help="instead of each network's own")
     add("--threads", type=int, help="default: torch's own choice")
     options = parser.parse_args()
     if options.threads:
