@@ -51,7 +51,7 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
     training = images[chosen]
     torch.manual_seed(seed)
     config = DCGANConfig.radford2016(28)
-    recipe = gan_recipes.radford2016(ema_decay=0.999, epochs=math.ceil(options.images / len(training)))
+    recipe = gan_recipes.radford2016(ema_decay=0.99, epochs=math.ceil(options.images / len(training)))
     policy = ARMS[arm]
     step = recipe.build_step(
         Generator(config),
