@@ -20,7 +20,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {  # kind -> patterns, each for a whole pa
         r"tests/(?:\w+/)*\w+\.py",
         r"tests/golden/(?:\w+/)*\w+\.(?:json|safetensors)",
         r"(?:examples|benchmarks)/(?:\w+/)*\w+\.py",
-        r"benchmarks/results/\w+\.md",
+        r"benchmarks/results/\w+\.(?:md|json)",
         r"docs/(?:\w+/)*\w+\.(?:md|rst|py|yml|css|js|html|json)",
         r"docs/(?:\w+/)*\w+\.ipynb",
         r"docs/(?:\w+/)*images/(?:\w+/)*\w+\.(?:png|webp|gif|svg)",  # the only pictures

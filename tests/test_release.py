@@ -4,6 +4,7 @@ import importlib
 import io
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tomllib
@@ -61,6 +62,19 @@ def archives(modules: dict[str, ModuleType]) -> ModuleType:
 @pytest.mark.parametrize("kind", GOOD)
 def test_what_belongs_into_a_distribution_is_allowed(rules: ModuleType, kind: str) -> None:
     assert rules.content_problems(kind, GOOD[kind], PACKAGE_FILES) == []
+
+
+def test_every_file_of_this_checkout_that_goes_into_the_sdist_is_allowed(rules: ModuleType) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no repository around the sources: what git tracks is not known")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    roots = settings["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = [name for name in told.split("\0") if any(f"/{name}/".startswith(root + "/") for root in roots)]
+    files = {name: (ROOT / name).stat().st_size for name in tracked if (ROOT / name).is_file()}
+    assert len(files) > 500
+    added = {"PKG-INFO": 500, "pyproject.toml": 500}  # by hatchling itself
+    assert rules.content_problems("sdist", files | added) == []
 
 
 @pytest.mark.parametrize(
