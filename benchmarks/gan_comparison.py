@@ -4,11 +4,11 @@
 
 DCGAN (Radford et al. 2016), WGAN-GP (Gulrajani et al. 2017) and R3GAN (Huang et al. 2024), each with a moving average
 of the generator, see the same number of real images (--images; a critic's updates count, not the generator's). Size of
-the batch and learning rate decide how far a network comes with so few images: those of R3GAN were chosen with seed 3,
-the others are their papers'; see docs/guide/gans.md. DCGAN works at 28x28; for the other two the images get a border of
-two black pixels, which is cut off their samples. After the last image, 10,000 samples in evaluation mode are compared
-with the 10,000 test images on the features of a classifier (a run directory of examples/classifier_mnist.py), those of
-the generator as it stands and of its moving average.
+the batch and learning rate decide how far a network comes with so few images: those of R3GAN were chosen in short
+trials (seeds 0 and 3), the others are their papers'; see docs/guide/gans.md. DCGAN works at 28x28; for the other two
+the images get a border of two black pixels, which is cut off their samples. After the last image, 10,000 samples in
+evaluation mode are compared with the 10,000 test images on the features of a classifier (a run directory of
+examples/classifier_mnist.py), those of the generator as it stands and of its moving average.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped (Ctrl-C, SIGTERM), and
 skips what is done. It ends with comparison.md in --out, a row a run and the means over seeds.
