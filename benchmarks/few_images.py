@@ -3,19 +3,18 @@
     python benchmarks/few_images.py --data fashion_mnist/ --classifier runs/fashion_classifier --out runs/few
 
 The DCGAN of Radford et al. 2016 at 28x28 sees --images real images out of 1,000 (chosen by the seed), as they are, or
-with differentiable augmentation of reals and fakes (Zhao et al. 2020). Then 10,000 samples of the generator's moving
-average are compared with the 10,000 test images on the features of a classifier (a run directory of
+with differentiable augmentation of reals and fakes (Zhao et al. 2020). Ten times on the way, 10,000 samples of the
+generator's moving average are compared with the 10,000 test images on the features of a classifier (a run directory of
 examples/classifier_mnist.py). Copying is looked for on the same features: are samples nearer to the training images
 than test images are? The z-score of `ganblocks.metrics.memorisation` is about 0 without copying and far below with it;
 "near" is the share of samples that lie nearer than 99 of 100 test images.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped, and skips what is done. It
-ends with few_images.md in --out.
+ends with few_images.md in --out. --only ARM trains one of the two, for another process or machine to train the other.
 """
 
 import argparse
 import dataclasses
-import json
 import math
 import platform
 import statistics
@@ -33,25 +32,38 @@ from ganblocks.metrics import evaluate
 from ganblocks.metrics.extractors import classifier_extractor
 from ganblocks.models.dcgan import DCGANConfig, Discriminator, Generator
 from ganblocks.models.registry import load_classifier
-from ganblocks.training import AdaptiveAugmentation, Precision, ProgressBar, SampleSheets, Trainer, gan_recipes
+from ganblocks.training import (
+    AdaptiveAugmentation,
+    Measurements,
+    Precision,
+    ProgressBar,
+    SampleSheets,
+    Trainer,
+    gan_recipes,
+)
 from ganblocks.training.environment import flushed_denormals
+from ganblocks.visualization.run_reader import read_run
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
+TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
 ARMS: dict[str, Sequence[str]] = {"none": (), "augmented": ("translation", "cutout")}
+Row = dict[str, Any]
+"""What was measured of one arm and seed at one moment."""
 
 
-def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: Tensor) -> dict[str, Any] | None:
-    """Train one arm, or read what is done; ``None`` when it was stopped."""
+def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: Tensor) -> list[Row] | None:
+    """Train one arm, or go on; what was measured at each tenth of it, or ``None`` when it was stopped."""
     run_dir = options.out / f"{arm}-{seed}"
-    done = run_dir / "result.json"
-    if done.is_file():
-        found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
-        return found
     _, chosen = split(len(images), options.training, seed=seed)
     training = images[chosen]
     torch.manual_seed(seed)
-    config = DCGANConfig.radford2016(28)
-    recipe = gan_recipes.radford2016(ema_decay=0.99, epochs=math.ceil(options.images / len(training)))
+    config = DCGANConfig.radford2016(28, base_channels=options.base_channels)
+    recipe = gan_recipes.radford2016(
+        ema_decay=0.99,
+        epochs=math.ceil(options.images / len(training)),
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+    )
     policy = ARMS[arm]
     step = recipe.build_step(
         Generator(config),
@@ -62,6 +74,15 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
     )
     assert step.ema is not None
     average: Any = step.ema.module
+    extractor = classifier_extractor(load_classifier(options.classifier))
+
+    def measure(trainer: Trainer) -> dict[str, float]:
+        samples = torch.cat([average.sample(PART, seed=SEED + part) for part in range(SAMPLES // PART)])
+        distance = evaluate(test, samples, ["fd"], extractor=extractor, seed=0)["frechet_distance"].value
+        measured = evaluate(training, samples, ["memorisation"], extractor=extractor, held_out=test, seed=0)
+        copying = measured["memorisation_features"]
+        return {"fd": distance, "z": copying.value, "near": copying.details["share_near"]}
+
     trainer = Trainer(
         step,
         TensorBatches(training, seed=seed),
@@ -70,58 +91,64 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
         seed=seed,
         total_images=options.images,
         resume="lenient",
-        settings={"arm": arm, "recipe": dataclasses.asdict(recipe), "images": options.images, "of": options.training},
+        settings={
+            "arm": arm,
+            "config": config.to_dict(),
+            "recipe": dataclasses.asdict(recipe),
+            "images": options.images,
+            "of": options.training,
+        },
         callbacks=[
             ProgressBar(),
-            SampleSheets(lambda trainer: average.sample(64, seed=1234), fractions=(0.25, 0.5, 0.75, 1.0), columns=8),
+            SampleSheets(lambda trainer: average.sample(64, seed=1234), fractions=TENTHS, columns=8),
+            Measurements(measure, fractions=TENTHS, show=True),
         ],
         save_images=max(1, options.images // 10),
     )
-    result = trainer.fit()
-    if result.images_seen < options.images:
+    if trainer.fit().images_seen < options.images:
         return None
-    samples = torch.cat([average.sample(PART, seed=SEED + part) for part in range(SAMPLES // PART)])
-    extractor = classifier_extractor(load_classifier(options.classifier))
-    to_test = evaluate(test, samples, ["fd"], extractor=extractor, seed=0)
-    to_training = evaluate(training, samples, ["memorisation"], extractor=extractor, held_out=test, seed=0)
-    copying = to_training["memorisation_features"]
-    found = {
-        "arm": arm,
-        "seed": seed,
-        "images": result.images_seen,
-        "minutes": result.seconds / 60,
-        "fd": to_test["frechet_distance"].value,
-        "z": copying.value,
-        "near": copying.details["share_near"],
-    }
-    done.write_text(json.dumps(found, indent=2), encoding="utf-8")
-    return found
+    records = [record for record in read_run(run_dir).records if "fd" in record]
+    return [
+        {"arm": arm, "seed": seed, "tenth": tenth, **{name: record[name] for name in ("fd", "z", "near")}}
+        for tenth, record in enumerate(records, start=1)
+    ]
 
 
-def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """The result as Markdown."""
+def summary(rows: Sequence[Row]) -> str:
+    """Mean and deviation over seeds of distance, z and share, as cells of a table."""
+    cells = []
+    for key, form in (("fd", ".1f"), ("z", ".1f"), ("near", ".1%")):
+        values = [row[key] for row in rows]
+        spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):{form}}{spread}" if values else "")
+    return " | ".join(cells)
+
+
+def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
+    """The result as Markdown: the runs at their end, then the means of each arm along the way."""
+    tenths = sorted({row["tenth"] for row in rows})
     lines = [
         f"# A DCGAN on {options.training:,} images, with and without augmentation",
         "",
-        f"`python benchmarks/few_images.py`, {time.strftime('%Y-%m-%d')}: {options.images:,} real images seen, torch "
-        f"{torch.__version__}, {platform.machine()}. 10,000 samples of the moving average; Frechet distance to 10,000 "
-        "test images and copying, both on the features of a classifier. A lower distance, a higher z and a smaller "
-        "share are better.",
+        f"`python benchmarks/few_images.py`, {time.strftime('%Y-%m-%d')}: {options.images:,} real images seen in "
+        f"batches of {options.batch_size}, torch {torch.__version__}, {platform.machine()}. 10,000 samples of the "
+        "moving average; Fréchet distance to 10,000 test images and copying, both on the features of a classifier. A "
+        "lower distance, a higher z and a smaller share are better.",
         "",
-        "| augmentation | seed | Frechet distance | memorisation z | near | minutes |\n|---|---|---|---|---|---|",
+        "At the end:",
+        "",
+        "| augmentation | seed | distance | z | near |\n|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = [row["arm"], f"{row['seed']}", f"{row['fd']:.2f}", f"{row['z']:.1f}", f"{row['near']:.1%}"]
-        lines.append(f"| {' | '.join(cells)} | {row['minutes']:.0f} |")
-    lines += ["", "| augmentation | seeds | Frechet distance | memorisation z | near |\n|---|---|---|---|---|"]
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        mine = [row for row in rows if row["arm"] == arm]
-        cells = []
-        for key, form in (("fd", ".2f"), ("z", ".1f"), ("near", ".1%")):
-            values = [row[key] for row in mine]
-            spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):{form}}{spread}")
-        lines.append(f"| {arm} | {len(mine)} | {' | '.join(cells)} |")
+        if row["tenth"] == tenths[-1]:
+            lines.append(f"| {row['arm']} | {row['seed']} | {row['fd']:.1f} | {row['z']:.1f} | {row['near']:.1%} |")
+    lines += ["", "On the way, mean ± deviation over the seeds:", ""]
+    lines.append("| images | " + " | ".join(f"{arm}: distance | z | near" for arm in ARMS) + " |")
+    lines.append("|---" * (1 + 3 * len(ARMS)) + "|")
+    for tenth in tenths:
+        here = [row for row in rows if row["tenth"] == tenth]
+        arms = [summary([row for row in here if row["arm"] == arm]) for arm in ARMS]
+        lines.append(f"| {tenth * options.images // 10:,} | {' | '.join(arms)} |")
     return "\n".join([*lines, ""])
 
 
@@ -133,24 +160,30 @@ def main() -> int:
     add("--classifier", type=Path, required=True, help="run directory of examples/classifier_mnist.py")
     add("--out", type=Path, required=True, help="folder of the runs and the table")
     add("--training", type=int, default=1000, help="training images (default: %(default)s)")
-    add("--images", type=int, default=100_000, help="real images seen by each run (default: %(default)s)")
+    add("--images", type=int, default=400_000, help="real images seen by each run (default: %(default)s)")
+    add("--batch-size", type=int, default=32, help="images in a batch (default: %(default)s)")
+    add("--base-channels", type=int, default=32, help="width of the networks (default: %(default)s)")
+    add("--learning-rate", type=float, default=0.001, help="of both networks (default: %(default)s)")
+    add("--only", choices=ARMS, help="train one of the two alone; without it the table has both")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--threads", type=int, help="default: torch's own choice")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     (images, _), (test, _) = (read_images(idx_images(options.data, part), 28) for part in ("train", "test"))
-    rows = []
+    rows: list[Row] = []
     for seed in options.seeds:
-        for arm in ARMS:
+        for arm in ARMS if options.only is None else (options.only,):
             found = run(arm, seed, options, images, test)
             if found is None:
                 print("Stopped; the same command goes on from here.")
                 return 130
-            rows.append(found)
-            print(f"{arm}, seed {seed}: {found['fd']:.2f}, z {found['z']:.1f}", flush=True)
-            (options.out / "few_images.md").write_text(table(rows, options), encoding="utf-8")
-    print(table(rows, options))
+            rows += found
+    text = table(rows, options)
+    (options.out / f"few_images{'' if options.only is None else '_' + options.only}.md").write_text(
+        text, encoding="utf-8"
+    )
+    print(text)
     return 0
 
 

@@ -39,6 +39,7 @@ from ganblocks.training import (
 
 STEPS = 12
 BATCH = 4
+SHAPES = 4  # classes of the images
 
 
 class DeepGenerator(nn.Module):
@@ -144,6 +145,24 @@ def infogan(precision: Precision) -> tuple[AdversarialStep, Schedule]:
     return step, recipe.schedule(STEPS * BATCH)
 
 
+def told(precision: Precision) -> tuple[AdversarialStep, Schedule]:
+    """Labels in both networks, a score that is a product with a vector of the class, and points around the reals."""
+    config = R3GANConfig(8, 4, 1, widths=(4, 4), blocks_per_stage=1, group_size=4, num_classes=SHAPES)
+    recipe = gan_recipes.kodali2017(batch_size=BATCH, epochs=1)
+    networks = r3gan_models.Generator(config), r3gan_models.Discriminator(config)
+    step = recipe.build_step(*networks, latent_dim=4, conditional=True, precision=precision)
+    return step, recipe.schedule(STEPS * BATCH)
+
+
+def classified(precision: Precision) -> tuple[AdversarialStep, Schedule]:
+    """As `progan`, with labels and a discriminator that tells them as well."""
+    config = ProGANConfig.karras2018(8, latent_dim=4, max_channels=4, image_channels=1, num_classes=SHAPES)
+    recipe = recipes.karras2018(phase_images=4 * BATCH, batch_sizes=dict.fromkeys((4, 8), BATCH), ema_decay=0.9)
+    networks = Generator(config), Discriminator(config)
+    step = recipe.build_step(*networks, latent_dim=4, conditional=True, precision=precision)
+    return step, recipe.schedule(8)
+
+
 def augmented(precision: Precision) -> tuple[AdversarialStep, Schedule]:
     """Augmentation whose probability moves, anchors, and singular vectors of a discriminator that attends."""
     generator = DeepGenerator()
@@ -174,6 +193,8 @@ KINDS = {
     "r3gan": r3gan,
     "infogan": infogan,
     "augmented": augmented,
+    "told": told,
+    "classified": classified,
 }
 
 
@@ -261,9 +282,12 @@ def differences(
 @pytest.mark.parametrize(
     ("kind", "precision"),
     [
-        *[(kind, "fp32") for kind in ("dcgan", "wgan_gp", "progan", "r3gan", "infogan", "augmented")],
+        *[
+            (kind, "fp32")
+            for kind in ("dcgan", "wgan_gp", "progan", "r3gan", "infogan", "augmented", "told", "classified")
+        ],
         *[(kind, "bf16") for kind in ("dcgan", "wgan_gp", "progan", "infogan")],
-        *[pytest.param(kind, "bf16", marks=pytest.mark.slow) for kind in ("r3gan", "augmented")],
+        *[pytest.param(kind, "bf16", marks=pytest.mark.slow) for kind in ("r3gan", "augmented", "told", "classified")],
     ],
 )
 def test_a_run_stopped_after_any_step_ends_with_the_same_bits(
