@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "troubleshooting.py"
 PAGE = ROOT / "docs" / "guide" / "troubleshooting.md"
 RESULT = ROOT / "benchmarks" / "results" / "troubleshooting_cpu.json"

@@ -1,9 +1,7 @@
 """The latent explorer: which latent stands where, what a sprite shows of it, and a page that fits its pictures."""
 
-import importlib
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -21,19 +19,14 @@ from ganblocks.training import plain_weights
 from ganblocks.training.saved_weights import write_weights
 from tolerances import for_dtype
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = DOCS / "guide" / "latent_explorer.md"
 WITHOUT_END = {"img", "br", "hr", "link", "meta", "input"}
 
 
-@pytest.fixture(scope="module")
-def explorer() -> Iterator[ModuleType]:
-    """The program, which is not installed: its folder is lent to the path."""
-    sys.path.insert(0, str(DOCS))
-    try:
-        yield importlib.import_module("latent_explorer")
-    finally:
-        sys.path.remove(str(DOCS))
+@pytest.fixture
+def explorer(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("latent_explorer")
 
 
 class Elements(HTMLParser):

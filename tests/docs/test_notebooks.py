@@ -1,20 +1,19 @@
 """Notebooks of examples: all of the program's code, in order, with text from its docstrings; and they run."""
 
 import ast
-import importlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STEMS = ("dcgan_mnist", "progan_celeba", "vae_fashion_mnist", "wgan_gp_brain_mri")
 PROGRAM = '''"""Count to a number.
 
@@ -62,14 +61,9 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.fixture(scope="module")
-def notebooks() -> Iterator[ModuleType]:
-    """The program, which is not installed: its folder is lent to the path."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        yield importlib.import_module("notebooks")
-    finally:
-        sys.path.remove(str(ROOT / "docs"))
+@pytest.fixture
+def notebooks(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("notebooks")
 
 
 def cells(document: dict[str, Any], kind: str) -> list[str]:

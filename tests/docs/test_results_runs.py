@@ -1,11 +1,8 @@
 """Records of the results page are made from run directories, and only from those that are what they are said to be."""
 
-import importlib
 import json
 import math
 import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,34 +15,8 @@ from ganblocks.training import RunLog
 from ganblocks.training.run_directory import RunLock
 from ganblocks.training.saved_weights import write_weights
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 E01_COMMAND = ["examples/autoencoder_fashion_mnist.py", "--data", "/somewhere/fashion_mnist", "--recipe", "document"]
-
-
-@pytest.fixture(scope="module")
-def tools() -> Iterator[dict[str, ModuleType]]:
-    """The programs of the page; they are not installed, so their folder is lent to the path."""
-    sys.path.insert(0, str(DOCS))
-    names = ("results", "results_entries", "results_runs", "results_table")
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(DOCS))
-
-
-@pytest.fixture
-def results(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results"]
-
-
-@pytest.fixture
-def runs(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results_runs"]
-
-
-@pytest.fixture
-def table(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results_table"]
 
 
 def make_run(

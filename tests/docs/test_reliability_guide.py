@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).resolve().parents[1]
 GUIDE = TESTS.parent / "docs" / "guide" / "reliability.md"
 ROW = re.compile(r"^\| (F\d+) \| (.+) \| (.+) \| ?(.*?) ?\|$", re.MULTILINE)
 

@@ -1,18 +1,16 @@
 """The results page: made from records, complete, true to the sources, and without pictures that must not be shown."""
 
 import ast
-import importlib
 import re
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 NAMES = [f"E{number:02d}" for number in range(1, 22)]
 E08_EPOCHS_47_TO_49 = """0.4604 2.3620 0.7945 0.1432
@@ -26,35 +24,9 @@ E08_EPOCHS_47_TO_49 = """0.4604 2.3620 0.7945 0.1432
 0.5487 3.2298 0.9660 0.3314"""  # Loss_D, Loss_G, D(x) and D(G(z)) before the update, as the source printed them
 
 
-@pytest.fixture(scope="module")
-def tools() -> Iterator[dict[str, ModuleType]]:
-    """The programs of the page; they are not installed, so their folder is lent to the path."""
-    sys.path.insert(0, str(DOCS))
-    names = ("results", "results_entries", "results_runs", "results_table")
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(DOCS))
-
-
 @pytest.fixture
-def results(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results"]
-
-
-@pytest.fixture
-def runs(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results_runs"]
-
-
-@pytest.fixture
-def table(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results_table"]
-
-
-@pytest.fixture
-def entries(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["results_entries"]
+def entries(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("results_entries")
 
 
 def published(table: ModuleType, name: str, run: str | None = None) -> dict[str, str]:

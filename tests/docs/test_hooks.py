@@ -1,16 +1,14 @@
 """Links of the guide to the API, and the checks of the built site: plain functions, tested without a build."""
 
-import importlib
 import re
-import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 HEADER = b"# Sphinx inventory version 2\n# Project: p\n# Version: 1\n# The rest is compressed using zlib.\n"
 LINES = """ganblocks.layers py:module 0 layers.html#module-$ -
@@ -25,31 +23,19 @@ INVENTORY = {
 }
 
 
-@pytest.fixture(scope="module")
-def tools() -> Iterator[dict[str, ModuleType]]:
-    """The programs of the documentation; they are not installed, so their folders are lent to the path."""
-    added = [str(DOCS), str(DOCS / "api")]
-    sys.path[:0] = added
-    try:
-        yield {name: importlib.import_module(name) for name in ("build", "hooks", "package_pages")}
-    finally:
-        for folder in added:
-            sys.path.remove(folder)
+@pytest.fixture
+def hooks(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("hooks")
 
 
 @pytest.fixture
-def hooks(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["hooks"]
+def build(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("build")
 
 
 @pytest.fixture
-def build(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["build"]
-
-
-@pytest.fixture
-def pages(tools: dict[str, ModuleType]) -> ModuleType:
-    return tools["package_pages"]
+def pages(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("package_pages")
 
 
 def test_an_inventory_gives_the_python_names_with_their_addresses(hooks: ModuleType) -> None:

@@ -2,12 +2,10 @@
 
 import ast
 import doctest
-import importlib
 import json
 import os
 import re
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,35 +13,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 STEMS = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 LARGEST_PICTURE = 400_000  # bytes
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[dict[str, ModuleType]]:
-    """The programs of the documentation; they are not installed, so their folder is lent to the path."""
-    sys.path.insert(0, str(DOCS))
-    try:
-        yield {name: importlib.import_module(name) for name in ("gallery", "gallery_entries", "gallery_runs")}
-    finally:
-        sys.path.remove(str(DOCS))
+@pytest.fixture
+def gallery(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("gallery")
 
 
 @pytest.fixture
-def gallery(programs: dict[str, ModuleType]) -> ModuleType:
-    return programs["gallery"]
+def entries(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("gallery_entries")
 
 
 @pytest.fixture
-def entries(programs: dict[str, ModuleType]) -> ModuleType:
-    return programs["gallery_entries"]
-
-
-@pytest.fixture
-def runs(programs: dict[str, ModuleType]) -> ModuleType:
-    return programs["gallery_runs"]
+def runs(docs_program: Callable[[str], ModuleType]) -> ModuleType:
+    return docs_program("gallery_runs")
 
 
 def test_every_example_is_in_the_gallery_once(gallery: ModuleType, entries: ModuleType) -> None:
