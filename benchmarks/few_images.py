@@ -46,7 +46,7 @@ from ganblocks.visualization.run_reader import read_run
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
 TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
-ARMS: dict[str, Sequence[str]] = {"none": (), "augmented": ("translation", "cutout")}
+ARMS = ("none", "augmented")
 Row = dict[str, Any]
 """What was measured of one arm and seed at one moment."""
 
@@ -64,7 +64,7 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
     )
-    policy = ARMS[arm]
+    policy = options.policy if arm == "augmented" else ()
     step = recipe.build_step(
         Generator(config),
         Discriminator(config),
@@ -92,7 +92,7 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
         total_images=options.images,
         resume="lenient",
         settings={
-            "arm": arm,
+            "policy": list(policy),
             "config": config.to_dict(),
             "recipe": dataclasses.asdict(recipe),
             "images": options.images,
@@ -165,6 +165,7 @@ def main() -> int:
     add("--base-channels", type=int, default=32, help="width of the networks (default: %(default)s)")
     add("--learning-rate", type=float, default=0.001, help="of both networks (default: %(default)s)")
     add("--only", choices=ARMS, help="train one of the two alone; without it the table has both")
+    add("--policy", nargs="+", default=["translation", "cutout"], help="of the augmentation (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--threads", type=int, help="default: torch's own choice")
     options = parser.parse_args()

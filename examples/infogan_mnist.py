@@ -10,9 +10,11 @@ Needs: pip install "ganblocks[train]", and scikit-learn for the built-in digits.
 
 A latent is noise, one of ten categories, and two continuous codes. What the categories have come to mean is measured by
 their purity: each gets the digit that is most frequent in it, and purity is the share of pictures with the digit of
-their category. With --classifier (a run directory of examples/classifier_mnist.py) the pictures are 10,000 samples, and
-the classifier says their digits. Without it they are the test images with their labels, and the recognition network
-says their categories; one minus this purity is what the paper calls the error rate of the code as a classifier, 5 %.
+their category. The pictures are the test images with their labels, and the recognition network says their categories;
+one minus this purity is what the paper calls the error rate of the code as a classifier, 5 %. With --classifier (a run
+directory of examples/classifier_mnist.py) there is a second purity, of 10,000 samples whose digits the classifier says.
+Samples that are all alike are pure, too, so both come with the number of digits that are the most frequent of some
+category.
 
 The run directory (--out) ends up with
     samples/, progress.gif  a sheet at the end of each epoch, a row for a category, a column for a noise; and all of
@@ -35,7 +37,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -270,28 +272,32 @@ def meaning(counts: Tensor) -> list[str]:
     return lines
 
 
+def digits_found(counts: Tensor) -> int:
+    """How many digits are the most frequent of a category."""
+    return len({int(row.argmax()) for row in counts if row.any()})
+
+
 def judges(options: argparse.Namespace, data: Data, sampled: Generator, discriminator: Discriminator) -> list[Callback]:
-    """What is measured: the purity, on the way and at the end, and the Frechet distance at the end."""
+    """What is measured: purities, on the way and at the end, and the Frechet distance at the end."""
     device = next(sampled.parameters()).device
     K, kinds = sampled.config.categories, int(data.test_labels.max()) + 1
     count = min(len(data.test_images), SCORED)
+    network = Categories(discriminator)
 
     def fakes(trainer: Trainer) -> Iterator[Tensor]:
         for index, part in enumerate(range(0, count, 500)):
             yield sampled.sample(min(500, count - part), seed=SCORE_SEED + index)
 
+    def of_test_images(wanted: int) -> Tensor:
+        found = predict_logits(network, data.test_images[:wanted]).argmax(1)
+        return counted(found, data.test_labels[:wanted], K, kinds)
+
+    shown = f"{count:,} test images, their categories found by Q"
+    of_both: dict[str, tuple[Counts, str]] = {"test_purity": (of_test_images, shown)}
     if options.classifier is None:
-        network = Categories(discriminator)
-
-        def of_test_images(wanted: int) -> Tensor:
-            found = predict_logits(network, data.test_images).argmax(1)
-            return counted(found, data.test_labels, K, kinds)
-
         extractor = random_extractor(data.images.shape[1], device=device)
-        return [
-            *categories_judged(of_test_images, f"{len(data.test_images):,} test images, their categories found by Q"),
-            Scores(data.test_images, fakes, ["fd"], extractor=extractor, seed=SCORE_SEED, show=True),
-        ]
+        scores = Scores(data.test_images, fakes, ["fd"], extractor=extractor, seed=SCORE_SEED, show=True)
+        return [*categories_judged(of_both), scores]
     classifier = load_classifier(options.classifier).to(device)
 
     def of_samples(wanted: int) -> Tensor:
@@ -304,32 +310,30 @@ def judges(options: argparse.Namespace, data: Data, sampled: Generator, discrimi
             counts = counts + new if part else new
         return counts
 
-    scores = Scores(
-        data.test_images,
-        fakes,
-        ["fd", "prdc"],
-        extractor=classifier_extractor(classifier),
-        seed=SCORE_SEED,
-        show=True,
-    )
-    return [*categories_judged(of_samples, f"{SCORED:,} samples, their digits found by the classifier"), scores]
+    of_both["sample_purity"] = (of_samples, f"{SCORED:,} samples, their digits found by the classifier")
+    extractor = classifier_extractor(classifier)
+    scores = Scores(data.test_images, fakes, ["fd", "prdc"], extractor=extractor, seed=SCORE_SEED, show=True)
+    return [*categories_judged(of_both), scores]
 
 
-def categories_judged(counts: Counts, of: str) -> list[Callback]:
-    """The purity at every tenth of the run, and at its end with the digit of each category."""
+def categories_judged(measures: Mapping[str, tuple[Counts, str]]) -> list[Callback]:
+    """Purities by name, at every tenth of the run, and at its end with the digit of each category."""
 
     def glance(trainer: Trainer) -> dict[str, float]:
-        return {"purity": purity(counts(GLANCED))}
+        return {name: purity(counts(GLANCED)) for name, (counts, _) in measures.items()}
 
     class Meaning(Callback):
         def on_step(self, trainer: Trainer, previous: int) -> None:
             if not previous < trainer.total_images <= trainer.images_seen:
                 return
-            with preserved_random_state():
-                table = counts(SCORED)
-            trainer.record({"purity": purity(table)})
-            trainer.event("categories", of=of, purity=purity(table), digits=meaning(table), counts=table.tolist())
-            print_above_bar("\n".join([f"purity {purity(table):.4f} of {of}", *meaning(table)]))
+            for name, (counts, of) in measures.items():
+                with preserved_random_state():
+                    table = counts(SCORED)
+                found = {"purity": purity(table), "digits_found": digits_found(table)}
+                trainer.record({name: purity(table)})
+                trainer.event("categories", of=of, digits=meaning(table), counts=table.tolist(), **found)
+                line = f"purity {purity(table):.4f} of {of}; {digits_found(table)} digits found"
+                print_above_bar("\n".join([line, *meaning(table)]))
 
     return [Measurements(glance, fractions=[point / 10 for point in range(1, 10)], show=True), Meaning()]
 

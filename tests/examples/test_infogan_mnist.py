@@ -60,7 +60,7 @@ def test_a_trial_leaves_pictures_animation_log_and_report(smoke: tuple[Path, Out
 def test_purity_and_information_are_in_the_log_and_the_table_in_log_and_report(smoke: tuple[Path, Outcome]) -> None:
     folder, outcome = smoke
     lines = lines_of(folder)
-    found = [line["purity"] for line in lines if "purity" in line and "event" not in line]
+    found = [line["test_purity"] for line in lines if "test_purity" in line]
     assert len(found) == 10  # nine on the way
     assert all(0 < value <= 1 for value in found)
     (event,) = [line for line in lines if line.get("event") == "categories"]
@@ -69,6 +69,7 @@ def test_purity_and_information_are_in_the_log_and_the_table_in_log_and_report(s
     assert counts.sum() == 359  # the test images
     assert event["purity"] == found[-1] == counts.max(1).sum() / 359
     assert len(event["digits"]) == 10
+    assert event["digits_found"] == len({row.argmax() for row in counts if row.any()})
     assert f"purity {found[-1]:.4f} of 359 test images" in outcome.out
     page = (folder / "report.html").read_text()
     for line in event["digits"]:
@@ -123,6 +124,8 @@ def test_purity_is_the_share_of_the_most_frequent_digits() -> None:
     expected = [[0, 1, 0, 2, 0], [3, 0, 1, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     assert counts.tolist() == expected
     assert example.purity(counts) == (2 + 3 + 1) / 8
+    assert example.digits_found(counts) == 3
+    assert example.digits_found(torch.tensor([[0, 3], [1, 2], [0, 0]])) == 1  # pure, but both the same digit
     assert example.meaning(counts) == [
         "category 0: 3 (66.7 % of 3)",
         "category 1: 0 (75.0 % of 4)",
@@ -190,11 +193,14 @@ def test_a_classifier_judges_the_samples(idx: Path, tmp_path: Path, monkeypatch:
     assert (outcome.code, outcome.err) == (0, "")
     assert "140 images to train on, 3 batches an epoch" in outcome.out
     lines = lines_of(out)
-    (event,) = [line for line in lines if line.get("event") == "categories"]
+    of_test_images, event = (line for line in lines if line.get("event") == "categories")
+    assert sum(map(sum, of_test_images["counts"])) == 40
     assert [sum(row) for row in event["counts"]] == [61, 61, 61] + [60] * 7  # categories in turn
     assert event["of"] == "603 samples, their digits found by the classifier"
     assert 0.1 <= event["purity"] <= 1
-    assert {"frechet_distance", "precision", "recall"} <= {key for line in lines for key in line}
+    assert {"test_purity", "sample_purity", "frechet_distance", "precision", "recall"} <= {
+        key for line in lines for key in line
+    }
 
 
 def test_the_networks_have_the_paper_s_sizes_at_28_pixels(idx: Path, tmp_path: Path) -> None:
