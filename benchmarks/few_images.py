@@ -2,15 +2,17 @@
 
     python benchmarks/few_images.py --data fashion_mnist/ --classifier runs/fashion_classifier --out runs/few
 
-The DCGAN of Radford et al. 2016 at 28x28 sees --images real images out of 1,000 (chosen by the seed), as they are, or
-with differentiable augmentation of reals and fakes (Zhao et al. 2020). Ten times on the way, 10,000 samples of the
-generator's moving average are compared with the 10,000 test images on the features of a classifier (a run directory of
-examples/classifier_mnist.py). Copying is looked for on the same features: are samples nearer to the training images
-than test images are? The z-score of `ganblocks.metrics.memorisation` is about 0 without copying and far below with it;
-"near" is the share of samples that lie nearer than 99 of 100 test images.
+The DCGAN of Radford et al. 2016 at 28x28, told the class, sees --images real images out of 1,000 (chosen by the seed):
+as they are, with differentiable augmentation of all reals and fakes (Zhao et al. 2020), or of as many as overfitting
+asks for (Karras et al. 2020). Ten times on the way, 10,000 samples of the generator's moving average, as many of each
+class, are compared with the 10,000 test images on the features of a classifier (a run directory of
+examples/classifier_mnist.py). Copying is looked for on the same features by `ganblocks.metrics.memorisation`: "nearer"
+is the share of samples nearer to a training image than to any of as many test images, one half without copying; the
+z-score compares distances to the training images, those of samples and of test images, and is far below 0 where
+samples are copies, above it where they lie far from all images.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped, and skips what is done. It
-ends with few_images.md in --out. --only ARM trains one of the two, for another process or machine to train the other.
+ends with few_images.md in --out. --only ARM trains one alone, so that other processes can train the others.
 """
 
 import argparse
@@ -45,54 +47,60 @@ from ganblocks.training.environment import flushed_denormals
 from ganblocks.visualization.run_reader import read_run
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
+IN_TURN = torch.arange(PART) % 10  # labels
 TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
-ARMS = ("none", "augmented")
+ARMS = ("none", "always", "adaptive")
 Row = dict[str, Any]
 """What was measured of one arm and seed at one moment."""
 
 
-def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: Tensor) -> list[Row] | None:
+def run(
+    arm: str, seed: int, options: argparse.Namespace, data: tuple[Tensor, Tensor], test: Tensor
+) -> list[Row] | None:
     """Train one arm, or go on; what was measured at each tenth of it, or ``None`` when it was stopped."""
     run_dir = options.out / f"{arm}-{seed}"
-    _, chosen = split(len(images), options.training, seed=seed)
-    training = images[chosen]
+    _, chosen = split(len(data[0]), options.training, seed=seed)
+    training, labels = (part[chosen] for part in data)
     torch.manual_seed(seed)
-    config = DCGANConfig.radford2016(28, base_channels=options.base_channels)
+    config = DCGANConfig.radford2016(28, base_channels=options.base_channels, num_classes=10)
     recipe = gan_recipes.radford2016(
         ema_decay=0.99,
         epochs=math.ceil(options.images / len(training)),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
     )
-    policy = options.policy if arm == "augmented" else ()
+    ramp = options.ramp_images if arm == "adaptive" else None
+    augment = AdaptiveAugmentation(options.policy, probability=float(ramp is None), ramp_images=ramp)
     step = recipe.build_step(
         Generator(config),
         Discriminator(config),
         latent_dim=config.latent_dim,
+        conditional=True,
         precision=Precision.resolve("auto", torch.device("cpu")),
-        augment=AdaptiveAugmentation(policy, probability=1.0, ramp_images=None) if policy else None,
+        augment=None if arm == "none" else augment,
     )
     assert step.ema is not None
     average: Any = step.ema.module
     extractor = classifier_extractor(load_classifier(options.classifier))
 
     def measure(trainer: Trainer) -> dict[str, float]:
-        samples = torch.cat([average.sample(PART, seed=SEED + part) for part in range(SAMPLES // PART)])
+        samples = torch.cat([average.sample(PART, seed=SEED + part, labels=IN_TURN) for part in range(SAMPLES // PART)])
         distance = evaluate(test, samples, ["fd"], extractor=extractor, seed=0)["frechet_distance"].value
         measured = evaluate(training, samples, ["memorisation"], extractor=extractor, held_out=test, seed=0)
         copying = measured["memorisation_features"]
-        return {"fd": distance, "z": copying.value, "near": copying.details["share_near"]}
+        found = {"fd": distance, "z": copying.value, "nearer": copying.details["share_nearer_train"]}
+        return found | {"augment_probability": 0.0 if arm == "none" else float(augment.probability)}
 
     trainer = Trainer(
         step,
-        TensorBatches(training, seed=seed),
+        TensorBatches(training, labels, seed=seed),
         recipe.schedule(len(training)),
         run_dir=run_dir,
         seed=seed,
         total_images=options.images,
         resume="lenient",
         settings={
-            "policy": list(policy),
+            "augmentation": [arm, *options.policy, ramp],
             "config": config.to_dict(),
             "recipe": dataclasses.asdict(recipe),
             "images": options.images,
@@ -109,15 +117,15 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
         return None
     records = [record for record in read_run(run_dir).records if "fd" in record]
     return [
-        {"arm": arm, "seed": seed, "tenth": tenth, **{name: record[name] for name in ("fd", "z", "near")}}
+        {"arm": arm, "seed": seed, "tenth": tenth, **{name: record[name] for name in ("fd", "nearer", "z")}}
         for tenth, record in enumerate(records, start=1)
     ]
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Mean and deviation over seeds of distance, z and share, as cells of a table."""
+    """Mean and deviation over seeds of distance, share and z, as cells of a table."""
     cells = []
-    for key, form in (("fd", ".1f"), ("z", ".1f"), ("near", ".1%")):
+    for key, form in (("fd", ".2f"), ("nearer", ".1%"), ("z", ".1f")):
         values = [row[key] for row in rows]
         spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
         cells.append(f"{statistics.mean(values):{form}}{spread}" if values else "")
@@ -132,18 +140,18 @@ def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
         "",
         f"`python benchmarks/few_images.py`, {time.strftime('%Y-%m-%d')}: {options.images:,} real images seen in "
         f"batches of {options.batch_size}, torch {torch.__version__}, {platform.machine()}. 10,000 samples of the "
-        "moving average; Fréchet distance to 10,000 test images and copying, both on the features of a classifier. A "
-        "lower distance, a higher z and a smaller share are better.",
+        "moving average; Fréchet distance to 10,000 test images, the share of samples nearer to a training than to a "
+        "test image (half without copying), and the z-score of copying, all on the features of a classifier.",
         "",
         "At the end:",
         "",
-        "| augmentation | seed | distance | z | near |\n|---|---|---|---|---|",
+        "| augmentation | seed | distance | nearer | z |\n|---|---|---|---|---|",
     ]
     for row in rows:
         if row["tenth"] == tenths[-1]:
-            lines.append(f"| {row['arm']} | {row['seed']} | {row['fd']:.1f} | {row['z']:.1f} | {row['near']:.1%} |")
+            lines.append(f"| {row['arm']} | {row['seed']} | {row['fd']:.2f} | {row['nearer']:.1%} | {row['z']:.1f} |")
     lines += ["", "On the way, mean ± deviation over the seeds:", ""]
-    lines.append("| images | " + " | ".join(f"{arm}: distance | z | near" for arm in ARMS) + " |")
+    lines.append("| images | " + " | ".join(f"{arm}: distance | nearer | z" for arm in ARMS) + " |")
     lines.append("|---" * (1 + 3 * len(ARMS)) + "|")
     for tenth in tenths:
         here = [row for row in rows if row["tenth"] == tenth]
@@ -164,18 +172,20 @@ def main() -> int:
     add("--batch-size", type=int, default=32, help="images in a batch (default: %(default)s)")
     add("--base-channels", type=int, default=32, help="width of the networks (default: %(default)s)")
     add("--learning-rate", type=float, default=0.001, help="of both networks (default: %(default)s)")
-    add("--only", choices=ARMS, help="train one of the two alone; without it the table has both")
+    add("--only", choices=ARMS, help="train one of them alone; without it the table has all")
     add("--policy", nargs="+", default=["translation", "cutout"], help="of the augmentation (default: %(default)s)")
+    add("--ramp-images", type=int, default=100_000, help="of the adaptive one (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--threads", type=int, help="default: torch's own choice")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    (images, _), (test, _) = (read_images(idx_images(options.data, part), 28) for part in ("train", "test"))
+    (images, labels), (test, _) = (read_images(idx_images(options.data, part), 28) for part in ("train", "test"))
+    assert labels is not None  # files of this kind have them
     rows: list[Row] = []
     for seed in options.seeds:
         for arm in ARMS if options.only is None else (options.only,):
-            found = run(arm, seed, options, images, test)
+            found = run(arm, seed, options, (images, labels), test)
             if found is None:
                 print("Stopped; the same command goes on from here.")
                 return 130

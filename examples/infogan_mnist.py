@@ -78,7 +78,7 @@ SCORED = 10_000  # samples behind the scores, and behind the purity at the end
 GLANCED = 1000  # samples behind the purity on the way
 COLUMNS = 10  # of the sheets
 SMOKE: dict[str, Any] = {"epochs": 2, "batch_size": 64, "base_channels": 8}
-COUNTS = ("epochs", "total_images", "base_channels", "threads")  # at least 1 where they are given
+COUNTS = ("epochs", "total_images", "base_channels", "noise_dim", "threads")  # at least 1 where they are given
 
 Counts = Callable[[int], Tensor]
 """How often each digit is found in each category, [K, digits], with a wish for the number of pictures looked at."""
@@ -112,6 +112,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--base-channels", type=int, help="width of the block next to the image; others follow (default: 64; digits 16)"
     )
+    add("--noise-dim", type=int, help="numbers of noise; with few the digit cannot hide in it (default: 62)")
+    add("--fixed-variance", action="store_true", help="Q guesses means of continuous codes alone, their variance is 1")
     add("--learning-rate", type=float, help="of the discriminator (default: 0.0002)")
     add("--generator-learning-rate", type=float, help="of the generator (default: 0.001)")
     add("--category-weight", type=float, help="of what the image tells of its category (default: 1)")
@@ -174,6 +176,8 @@ def build(options: argparse.Namespace, data: Data) -> tuple[InfoGANConfig, InfoG
     config = InfoGANConfig.chen2016(
         resolution=data.images.shape[-1],
         image_channels=data.images.shape[1],
+        noise_dim=options.noise_dim or 62,
+        learned_variance=not options.fixed_variance,
         base_channels=width,
         dense_width=16 * width,
         code_width=2 * width,

@@ -208,6 +208,10 @@ def test_the_networks_have_the_paper_s_sizes_at_28_pixels(idx: Path, tmp_path: P
     assert "generator 6,645,121 and discriminator 6,691,151 parameters" in outcome.out
     assert "Nothing was trained" in outcome.out
     assert not (tmp_path / "run").exists()
+    fewer = ["--noise-dim", "16", "--fixed-variance"]
+    outcome = run(tmp_path / "run", "--data", idx, "--dry-run", "--device", "cpu", "--threads", "1", *fewer)
+    sizes = 6_645_121 - 46 * 1024, 6_691_151 - 2 * (128 + 1)
+    assert "generator {:,} and discriminator {:,} parameters".format(*sizes) in outcome.out
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_copies_are_found():
     assert score.value == pytest.approx(lowest, rel=named("rank_ties")["rtol"])
     assert score.details["exact_copies"] == 150
     assert score.details["share_near"] == 1
+    assert score.details["share_nearer_train"] > 0.7  # 150 of 200: the others' training samples are not looked at
     assert score.details["p_value"] < 1e-10
     assert score.details["fake_median"] == 0 < score.details["held_out_median"]
     near_copies = memorisation(copies + 0.01 * normal(150, 8, seed=3), train, held_out)
@@ -146,21 +147,51 @@ def test_fakes_far_from_the_data_score_high():
     assert score.value > 6
     assert score.details["p_value"] > 1 - 1e-6
     assert score.details["share_near"] == 0
+    assert 0.3 < score.details["share_nearer_train"] < 0.7
+
+
+def test_copies_with_faults_are_nearer_to_training_samples_though_far_from_the_data():
+    """What the z-score cannot see: all copies, moved further than fresh draws lie from their neighbours."""
+    train, held_out = normal(300, 64), normal(300, 64, seed=1)
+    score = memorisation(train + 1.6 * normal(300, 64, seed=2), train, held_out)
+    assert score.value > 6
+    assert score.details["share_near"] == 0
+    assert score.details["share_nearer_train"] > 0.9
+
+
+@given(
+    N=st.integers(1, 9), M=st.integers(1, 12), K=st.integers(1, 12), levels=st.integers(1, 9), seed=st.integers(0, 99)
+)
+def test_the_share_nearer_to_the_training_set_counts_pairs_of_equal_sets(N, M, K, levels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    fake, train, held_out = (torch.randint(0, levels, (size, 2), generator=generator).double() for size in (N, M, K))
+    size = min(M, K)
+    expected = 0.0
+    for image in fake.numpy():
+        to_train, to_held_out = (
+            min(((image - samples[index * len(samples) // size].numpy()) ** 2).sum() for index in range(size))
+            for samples in (train, held_out)
+        )
+        expected += (1 if to_train < to_held_out else 0.5 if to_train == to_held_out else 0) / N
+    found = memorisation(fake, train, held_out).details["share_nearer_train"]
+    assert found == pytest.approx(expected, rel=EXACT64["rtol"])
 
 
 def test_fresh_draws_of_the_same_law_are_standard_normal():
-    runs, near = [], []
+    runs, near, nearer = [], [], []
     for seed in range(200):
         train, held_out, fake = torch.split(normal(120 + 99 + 60, 3, seed=seed), [120, 99, 60])
         score = memorisation(fake, train, held_out)
         runs.append(score.value)
         near.append(score.details["share_near"])
+        nearer.append(score.details["share_nearer_train"])
     runs = np.array(runs)
     assert abs(runs.mean()) < 3 / math.sqrt(200)
     assert abs(runs.std(ddof=1) - 1) < 3 / math.sqrt(2 * 200)
     assert scipy.stats.kstest(runs, "norm").pvalue > 0.01
     # the share below the 1 % quantile has mean 0.01; its spread is seen in the runs themselves
     assert abs(np.mean(near) - 0.01) < 3 * np.std(near) / math.sqrt(200)
+    assert abs(np.mean(nearer) - 0.5) < 3 * np.std(nearer) / math.sqrt(200)
 
 
 @given(m=st.integers(1, 20), n=st.integers(1, 20), levels=st.integers(1, 30), seed=st.integers(0, 999))

@@ -74,8 +74,10 @@ def memorisation(
     Returns:
         "memorisation". Details: ``p_value`` of copying (one-sided); ``fake_median`` and ``held_out_median`` of the
         distances; ``share_near``, the fakes nearer than the 1 % quantile of the held-out distances (0.01 expected
-        without copying, given 99 held-out samples); ``exact_copies``, the fakes at distance 0, and
-        ``held_out_copies``, the same of the held-out samples: doubles between the real sets, which weaken the test.
+        without copying, given 99 held-out samples); ``share_nearer_train``, the fakes nearer to a training sample than
+        to any held-out one, of as many of each (evenly spaced in the larger set; equal distances count half): 0.5
+        expected without copying, however far from the data the fakes lie; ``exact_copies``, the fakes at distance 0,
+        and ``held_out_copies``, the same of the held-out samples: doubles between the real sets, which weaken the test.
 
     Raises:
         TypeError: As `nearest_neighbors`.
@@ -90,6 +92,12 @@ def memorisation(
         for samples, name in ((fake, "fake"), (held_out, "held_out"))
     )
     z = _rank_z_score(near_fake, near_held_out)
+    size = min(len(train), len(held_out))
+    to_train, to_held_out = (
+        _search(fake, _evenly(samples, size), 1, chunk, ("fake", name))[0].flatten()
+        for samples, name in ((train, "train"), (held_out, "held_out"))
+    )
+    nearer = (to_train < to_held_out).double() + 0.5 * (to_train == to_held_out)
     # The quantile whose expected rank is exact: a new draw lies below it with probability 0.01.
     threshold = np.quantile(near_held_out, _NEAR_QUANTILE, method="weibull")
     return Score(
@@ -102,6 +110,7 @@ def memorisation(
             "fake_median": float(np.median(near_fake)),
             "held_out_median": float(np.median(near_held_out)),
             "share_near": float((near_fake < threshold).mean()),
+            "share_nearer_train": float(nearer.mean()),
             "exact_copies": int((near_fake == 0).sum()),
             "held_out_copies": int((near_held_out == 0).sum()),
         },
@@ -170,6 +179,11 @@ def _squares(rows: Tensor, name: str) -> Tensor:
     if not bool((squares < torch.finfo(rows.dtype).max / 8).all()):
         raise MetricError(f"`{name}` holds values too large for distances in float64, up to {float(rows.abs().max())}")
     return squares
+
+
+def _evenly(samples: Tensor, count: int) -> Tensor:
+    """So many of the samples, evenly spaced, as a set may be sorted by class."""
+    return samples[torch.arange(count, device=samples.device) * len(samples) // count]
 
 
 def _rank_z_score(first: np.ndarray, second: np.ndarray) -> float:
