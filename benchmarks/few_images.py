@@ -2,14 +2,13 @@
 
     python benchmarks/few_images.py --data fashion_mnist/ --classifier runs/fashion_classifier --out runs/few
 
-The DCGAN of Radford et al. 2016 at 28x28, told the class, sees --images real images out of 1,000 (chosen by the seed):
-as they are, with differentiable augmentation of all reals and fakes (Zhao et al. 2020), or of as many as overfitting
-asks for (Karras et al. 2020). Ten times on the way, 10,000 samples of the generator's moving average, as many of each
-class, are compared with the 10,000 test images on the features of a classifier (a run directory of
-examples/classifier_mnist.py). Copying is looked for on the same features by `ganblocks.metrics.memorisation`: "nearer"
-is the share of samples nearer to a training image than to any of as many test images, one half without copying; the
-z-score compares distances to the training images, those of samples and of test images, and is far below 0 where
-samples are copies, above it where they lie far from all images.
+The DCGAN of Radford et al. 2016 at 28x28 sees --images real images out of 1,000 (chosen by the seed): as they are, with
+differentiable augmentation of all reals and fakes (Zhao et al. 2020), or of as many as overfitting asks for (Karras et
+al. 2020). Ten times on the way, 10,000 samples of the generator's moving average are compared with the 10,000 test
+images on the features of a classifier (a run directory of examples/classifier_mnist.py). Copying is looked for on the
+same features by `ganblocks.metrics.memorisation`: "nearer" is the share of samples nearer to a training image than to
+any of as many test images, one half without copying; the z-score compares distances to the training images, those of
+samples and of test images, and is far below 0 where samples are copies, above it where they lie far from all images.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped, and skips what is done. It
 ends with few_images.md in --out. --only ARM trains one alone, so that other processes can train the others.
@@ -47,24 +46,21 @@ from ganblocks.training.environment import flushed_denormals
 from ganblocks.visualization.run_reader import read_run
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
-IN_TURN = torch.arange(PART) % 10  # labels
 TENTHS = tuple(tenth / 10 for tenth in range(1, 11))
 ARMS = ("none", "always", "adaptive")
 Row = dict[str, Any]
 """What was measured of one arm and seed at one moment."""
 
 
-def run(
-    arm: str, seed: int, options: argparse.Namespace, data: tuple[Tensor, Tensor], test: Tensor
-) -> list[Row] | None:
+def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: Tensor) -> list[Row] | None:
     """Train one arm, or go on; what was measured at each tenth of it, or ``None`` when it was stopped."""
     run_dir = options.out / f"{arm}-{seed}"
-    _, chosen = split(len(data[0]), options.training, seed=seed)
-    training, labels = (part[chosen] for part in data)
+    _, chosen = split(len(images), options.training, seed=seed)
+    training = images[chosen]
     torch.manual_seed(seed)
-    config = DCGANConfig.radford2016(28, base_channels=options.base_channels, num_classes=10)
+    config = DCGANConfig.radford2016(28, base_channels=options.base_channels)
     recipe = gan_recipes.radford2016(
-        ema_decay=0.99,
+        ema_decay=0.999,
         epochs=math.ceil(options.images / len(training)),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -75,7 +71,6 @@ def run(
         Generator(config),
         Discriminator(config),
         latent_dim=config.latent_dim,
-        conditional=True,
         precision=Precision.resolve("auto", torch.device("cpu")),
         augment=None if arm == "none" else augment,
     )
@@ -84,7 +79,7 @@ def run(
     extractor = classifier_extractor(load_classifier(options.classifier))
 
     def measure(trainer: Trainer) -> dict[str, float]:
-        samples = torch.cat([average.sample(PART, seed=SEED + part, labels=IN_TURN) for part in range(SAMPLES // PART)])
+        samples = torch.cat([average.sample(PART, seed=SEED + part) for part in range(SAMPLES // PART)])
         distance = evaluate(test, samples, ["fd"], extractor=extractor, seed=0)["frechet_distance"].value
         measured = evaluate(training, samples, ["memorisation"], extractor=extractor, held_out=test, seed=0)
         copying = measured["memorisation_features"]
@@ -93,7 +88,7 @@ def run(
 
     trainer = Trainer(
         step,
-        TensorBatches(training, labels, seed=seed),
+        TensorBatches(training, seed=seed),
         recipe.schedule(len(training)),
         run_dir=run_dir,
         seed=seed,
@@ -168,24 +163,28 @@ def main() -> int:
     add("--classifier", type=Path, required=True, help="run directory of examples/classifier_mnist.py")
     add("--out", type=Path, required=True, help="folder of the runs and the table")
     add("--training", type=int, default=1000, help="training images (default: %(default)s)")
-    add("--images", type=int, default=400_000, help="real images seen by each run (default: %(default)s)")
-    add("--batch-size", type=int, default=32, help="images in a batch (default: %(default)s)")
+    add("--images", type=int, default=600_000, help="real images seen by each run (default: %(default)s)")
+    add("--batch-size", type=int, default=16, help="images in a batch (default: %(default)s)")
     add("--base-channels", type=int, default=32, help="width of the networks (default: %(default)s)")
     add("--learning-rate", type=float, default=0.001, help="of both networks (default: %(default)s)")
     add("--only", choices=ARMS, help="train one of them alone; without it the table has all")
-    add("--policy", nargs="+", default=["translation", "cutout"], help="of the augmentation (default: %(default)s)")
+    add(
+        "--policy",
+        nargs="+",
+        default=["color", "translation", "cutout"],
+        help="of the augmentation (default: %(default)s)",
+    )
     add("--ramp-images", type=int, default=100_000, help="of the adaptive one (default: %(default)s)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--threads", type=int, help="default: torch's own choice")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    (images, labels), (test, _) = (read_images(idx_images(options.data, part), 28) for part in ("train", "test"))
-    assert labels is not None  # files of this kind have them
+    (images, _), (test, _) = (read_images(idx_images(options.data, part), 28) for part in ("train", "test"))
     rows: list[Row] = []
     for seed in options.seeds:
         for arm in ARMS if options.only is None else (options.only,):
-            found = run(arm, seed, options, (images, labels), test)
+            found = run(arm, seed, options, images, test)
             if found is None:
                 print("Stopped; the same command goes on from here.")
                 return 130
