@@ -11,7 +11,7 @@ any of as many test images, one half without copying; the z-score compares dista
 samples and of test images, and is far below 0 where samples are copies, above it where they lie far from all images.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped, and skips what is done. It
-ends with few_images.md in --out. --only ARM trains one alone, so that other processes can train the others.
+ends with few_images.md in --out. With --arms other processes can train the others at the same time.
 """
 
 import argparse
@@ -146,11 +146,11 @@ def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
         if row["tenth"] == tenths[-1]:
             lines.append(f"| {row['arm']} | {row['seed']} | {row['fd']:.2f} | {row['nearer']:.1%} | {row['z']:.1f} |")
     lines += ["", "On the way, mean ± deviation over the seeds:", ""]
-    lines.append("| images | " + " | ".join(f"{arm}: distance | nearer | z" for arm in ARMS) + " |")
-    lines.append("|---" * (1 + 3 * len(ARMS)) + "|")
+    lines.append("| images | " + " | ".join(f"{arm}: distance | nearer | z" for arm in options.arms) + " |")
+    lines.append("|---" * (1 + 3 * len(options.arms)) + "|")
     for tenth in tenths:
         here = [row for row in rows if row["tenth"] == tenth]
-        arms = [summary([row for row in here if row["arm"] == arm]) for arm in ARMS]
+        arms = [summary([row for row in here if row["arm"] == arm]) for arm in options.arms]
         lines.append(f"| {tenth * options.images // 10:,} | {' | '.join(arms)} |")
     return "\n".join([*lines, ""])
 
@@ -167,7 +167,7 @@ def main() -> int:
     add("--batch-size", type=int, default=16, help="images in a batch (default: %(default)s)")
     add("--base-channels", type=int, default=32, help="width of the networks (default: %(default)s)")
     add("--learning-rate", type=float, default=0.001, help="of both networks (default: %(default)s)")
-    add("--only", choices=ARMS, help="train one of them alone; without it the table has all")
+    add("--arms", nargs="+", choices=ARMS, default=ARMS, help="what is trained and compared (default: all)")
     add(
         "--policy",
         nargs="+",
@@ -183,16 +183,14 @@ def main() -> int:
     (images, _), (test, _) = (read_images(idx_images(options.data, part), 28) for part in ("train", "test"))
     rows: list[Row] = []
     for seed in options.seeds:
-        for arm in ARMS if options.only is None else (options.only,):
+        for arm in options.arms:
             found = run(arm, seed, options, images, test)
             if found is None:
                 print("Stopped; the same command goes on from here.")
                 return 130
             rows += found
     text = table(rows, options)
-    (options.out / f"few_images{'' if options.only is None else '_' + options.only}.md").write_text(
-        text, encoding="utf-8"
-    )
+    (options.out / "few_images.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
 
