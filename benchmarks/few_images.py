@@ -11,7 +11,7 @@ any of as many test images, one half without copying; the z-score compares dista
 samples and of test images, and is far below 0 where samples are copies, above it where they lie far from all images.
 
 Each training is a run of its own in --out, so the same command goes on where it was stopped, and skips what is done. It
-ends with few_images.md in --out. With --arms other processes can train the others at the same time.
+ends with few_images.md and few_images.png in --out. With --arms other processes can train the others at the same time.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from ganblocks.training import (
     gan_recipes,
 )
 from ganblocks.training.environment import flushed_denormals
+from ganblocks.visualization.canvas import COLORS, FAINT, FRAME, INK, MUTED, empty_figure, finished
 from ganblocks.visualization.run_reader import read_run
 
 SAMPLES, PART, SEED = 10_000, 500, 4321
@@ -110,7 +111,7 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
     )
     if trainer.fit().images_seen < options.images:
         return None
-    records = [record for record in read_run(run_dir).records if "fd" in record]
+    records = [record for record in read_run(run_dir.resolve()).records if "fd" in record]
     return [
         {"arm": arm, "seed": seed, "tenth": tenth, **{name: record[name] for name in ("fd", "nearer", "z")}}
         for tenth, record in enumerate(records, start=1)
@@ -155,6 +156,28 @@ def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
     return "\n".join([*lines, ""])
 
 
+def curves(rows: Sequence[Row], options: argparse.Namespace, path: Path) -> None:
+    """Distance and z-score on the way: a thin line a run, a thick one for the mean of an arm."""
+    figure = empty_figure(9.6, 3.6, constrained=True)
+    headings = {"fd": "Fréchet distance to unseen images", "z": "z-score of copying: lower is nearer to copies"}
+    for axes, (key, heading) in zip(figure.subplots(1, 2), headings.items(), strict=True):
+        for arm, color in zip(options.arms, COLORS, strict=False):
+            runs = [[row[key] for row in rows if (row["arm"], row["seed"]) == (arm, seed)] for seed in options.seeds]
+            thousands = [tenth * options.images / 10_000 for tenth in range(1, len(runs[0]) + 1)]
+            for values in runs:
+                axes.plot(thousands, values, color=color, linewidth=0.7, alpha=0.5)
+            means = [statistics.mean(values) for values in zip(*runs, strict=True)]
+            axes.plot(thousands, means, color=color, linewidth=2, label=arm)
+        axes.set_title(heading, loc="left", fontsize=11, fontweight="bold", color=INK)
+        axes.set_xlabel("thousand images seen", fontsize=9.5, color=INK)
+        axes.legend(title="augmentation", frameon=False, fontsize=9, labelcolor=INK)
+        axes.grid(axis="y", color=FAINT, linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(FRAME)
+        axes.tick_params(colors=MUTED, labelsize=9, length=3)
+    finished(figure, path)
+
+
 def main() -> int:
     """Train all arms and seeds, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -191,6 +214,7 @@ def main() -> int:
             rows += found
     text = table(rows, options)
     (options.out / "few_images.md").write_text(text, encoding="utf-8")
+    curves(rows, options, options.out / "few_images.png")
     print(text)
     return 0
 
