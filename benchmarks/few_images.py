@@ -111,7 +111,7 @@ def run(arm: str, seed: int, options: argparse.Namespace, images: Tensor, test: 
     )
     if trainer.fit().images_seen < options.images:
         return None
-    records = [record for record in read_run(run_dir.resolve()).records if "fd" in record]
+    records = [record for record in read_run(run_dir).records if "fd" in record]
     return [
         {"arm": arm, "seed": seed, "tenth": tenth, **{name: record[name] for name in ("fd", "nearer", "z")}}
         for tenth, record in enumerate(records, start=1)

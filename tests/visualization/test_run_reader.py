@@ -237,6 +237,13 @@ def test_links_out_of_the_run_are_not_followed(root):
     assert find_sheets(other) == ([], 0)
 
 
+def test_a_run_behind_a_link_is_read(root, tmp_path):
+    write_log(root, {"images_seen": 5})
+    (tmp_path / "link").symlink_to(root.parent, target_is_directory=True)
+    run = read_run(tmp_path / "link" / "run")
+    assert (seen(run), run.root) == ([5], root)
+
+
 def test_a_link_within_the_run_is_followed(root):
     draw(root / "elsewhere.png")
     (root / "samples" / "5_4px.png").symlink_to(root / "elsewhere.png")

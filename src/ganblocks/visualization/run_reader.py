@@ -89,11 +89,12 @@ class Picture:
 
 
 def read_run(root: Path) -> Run:
-    """Read log, settings and the names of checkpoints; ``root`` must be resolved.
+    """Read log, settings and the names of checkpoints; ``root`` itself may be a link, or lie behind one.
 
     Raises:
         OSError: the log is there and may not be read.
     """
+    root = root.resolve()
     log = _own_file(root, root / "log.jsonl")
     logged = [] if log is None else read_records(log)
     events = [record for record in logged if "event" in record]
