@@ -124,7 +124,7 @@ def summary(rows: Sequence[Row]) -> str:
     for key, form in (("fd", ".2f"), ("nearer", ".1%"), ("z", ".1f")):
         values = [row[key] for row in rows]
         spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):{form}}{spread}" if values else "")
+        cells.append(f"{statistics.mean(values):{form}}{spread}")
     return " | ".join(cells)
 
 

@@ -88,16 +88,13 @@ def memorisation(
         Meehan, Chaudhuri and Dasgupta 2020 (the statistic Z_U); ties as in Lehmann 1975, chapter 1.
     """
     near_fake, near_held_out = (
-        _search(samples, train, 1, chunk, (name, "train"))[0].flatten().cpu().numpy()
-        for samples, name in ((fake, "fake"), (held_out, "held_out"))
+        _nearest(samples, train, chunk, (name, "train")) for samples, name in ((fake, "fake"), (held_out, "held_out"))
     )
     z = _rank_z_score(near_fake, near_held_out)
     size = min(len(train), len(held_out))
-    to_train, to_held_out = (
-        _search(fake, _evenly(samples, size), 1, chunk, ("fake", name))[0].flatten()
-        for samples, name in ((train, "train"), (held_out, "held_out"))
-    )
-    nearer = (to_train < to_held_out).double() + 0.5 * (to_train == to_held_out)
+    to_train = near_fake if len(train) == size else _nearest(fake, _evenly(train, size), chunk, ("fake", "train"))
+    to_held_out = _nearest(fake, _evenly(held_out, size), chunk, ("fake", "held_out"))
+    nearer = np.where(to_train == to_held_out, 0.5, to_train < to_held_out)
     # The quantile whose expected rank is exact: a new draw lies below it with probability 0.01.
     threshold = np.quantile(near_held_out, _NEAR_QUANTILE, method="weibull")
     return Score(
@@ -128,6 +125,11 @@ def _search(
     chunk = chunk or min(_LARGEST_CHUNK, max(1, _BLOCK_ELEMENTS // dimension))
     found = [_search_chunk(part, references, count, chunk, names) for part in torch.split(queries, chunk)]
     return torch.cat([squared for squared, _ in found]).sqrt(), torch.cat([indices for _, indices in found])
+
+
+def _nearest(queries: Tensor, references: Tensor, chunk: int | None, names: tuple[str, str]) -> np.ndarray:
+    """Distance [N] of each query to its nearest reference."""
+    return _search(queries, references, 1, chunk, names)[0].flatten().cpu().numpy()
 
 
 def _search_chunk(
@@ -183,6 +185,8 @@ def _squares(rows: Tensor, name: str) -> Tensor:
 
 def _evenly(samples: Tensor, count: int) -> Tensor:
     """So many of the samples, evenly spaced, as a set may be sorted by class."""
+    if len(samples) == count:
+        return samples  # not a copy
     return samples[torch.arange(count, device=samples.device) * len(samples) // count]
 
 
